@@ -1,0 +1,121 @@
+"""A private PostgreSQL on a unix socket, for the demo and the tests: started and stopped by whoever asks for it."""
+import glob
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+
+class Unavailable(Exception):
+    """PostgreSQL cannot be had here; the message says why."""
+
+
+class Postgres:
+    """One cluster in `directory`. `dsn` is a libpq connection string once `start()` has returned."""
+
+    def __init__(self, directory):
+        self.directory = os.path.abspath(directory)
+        self.data = os.path.join(self.directory, "data")
+        self.process = None
+        self.user = "demo"
+        self.database = "demo"
+
+    @property
+    def dsn(self):
+        return "postgresql:///%s?host=%s&user=%s" % (self.database, self.directory, self.user)
+
+    @property
+    def environment(self):
+        """The variables that libpq reads."""
+        return {"PGHOST": self.directory, "PGUSER": self.user, "PGDATABASE": self.database}
+
+    def start(self, timeout=30.0):
+        """Creates the cluster if it is new, starts it, waits until it answers. Raises `Unavailable`."""
+        binaries = _binaries()
+        if binaries is None:
+            raise Unavailable("no `initdb` and `postgres` found")
+        if len(self.directory) > 80:
+            raise Unavailable("the path of its socket would be too long")
+        as_user = _unprivileged()
+        os.makedirs(self.directory, exist_ok=True)
+        os.chmod(self.directory, 0o755)
+        if as_user:
+            os.chown(self.directory, *as_user)
+            for parent in _parents(self.directory):
+                if not os.stat(parent).st_mode & 0o001:
+                    raise Unavailable("%s is closed to other users, and PostgreSQL refuses to run as root" % parent)
+        run = lambda *command: subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/",
+                                              preexec_fn=_become(as_user))
+        if not os.path.exists(os.path.join(self.data, "PG_VERSION")):
+            made = run(os.path.join(binaries, "initdb"), "-D", self.data, "-U", self.user, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+            if made.returncode:
+                raise Unavailable("initdb: " + made.stdout.decode(errors="replace").strip().splitlines()[-1])
+        log = open(os.path.join(self.directory, "postgres.log"), "ab")
+        if as_user:
+            os.fchown(log.fileno(), *as_user)
+        self.process = subprocess.Popen(
+            [os.path.join(binaries, "postgres"), "-D", self.data, "-k", self.directory, "-c", "listen_addresses=", "-c", "fsync=off",
+             "-c", "max_connections=200"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", preexec_fn=_become(as_user))
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise Unavailable("postgres ended at once, see %s" % log.name)
+            ready = run(os.path.join(binaries, "psql"), "-h", self.directory, "-U", self.user, "-d", "postgres", "-Atc",
+                        "select count(*) from pg_database where datname = '%s'" % self.database)
+            if ready.returncode == 0:
+                if ready.stdout.strip() == b"0":
+                    run(os.path.join(binaries, "createdb"), "-h", self.directory, "-U", self.user, self.database)
+                return self
+            time.sleep(0.1)
+        raise Unavailable("postgres did not answer within %.0f s" % timeout)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def _binaries():
+    """The directory that holds `initdb`, `postgres` and `psql`, the newest first."""
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: -float(path.split("/")[4]))
+    for directory in found + [os.path.dirname(shutil.which("initdb") or "/")]:
+        if all(os.access(os.path.join(directory, name), os.X_OK) for name in ("initdb", "postgres", "psql")):
+            return directory
+    return None
+
+
+def _unprivileged():
+    """(uid, gid) to run as, or None when we are not root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+        except KeyError:
+            pass
+    return 65534, 65534
+
+
+def _become(as_user):
+    if as_user is None:
+        return None
+
+    def drop():
+        os.setgroups([])
+        os.setgid(as_user[1])
+        os.setuid(as_user[0])
+    return drop
+
+
+def _parents(path):
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
