@@ -1,2 +1,3 @@
 
+pub mod licence;
 pub mod otlp;
