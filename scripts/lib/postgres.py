@@ -13,7 +13,7 @@ class Unavailable(Exception):
 
 
 class Postgres:
-    """One cluster in `directory`. `dsn` is a libpq connection string once `start()` has returned."""
+    """One cluster in `directory`. `url` can be connected to once `start()` has returned."""
 
     def __init__(self, directory):
         self.directory = os.path.abspath(directory)
@@ -23,13 +23,8 @@ class Postgres:
         self.database = "demo"
 
     @property
-    def dsn(self):
-        return "postgresql:///%s?host=%s&user=%s" % (self.database, self.directory, self.user)
-
-    @property
-    def environment(self):
-        """The variables that libpq reads."""
-        return {"PGHOST": self.directory, "PGUSER": self.user, "PGDATABASE": self.database}
+    def url(self):
+        return "postgresql://%s@/%s?host=%s" % (self.user, self.database, self.directory)
 
     def start(self, timeout=30.0):
         """Creates the cluster if it is new, starts it, waits until it answers. Raises `Unavailable`."""

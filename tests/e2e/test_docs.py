@@ -1,0 +1,105 @@
+"""Every command block of README.md and docs/*.md is typed as printed.
+
+A block is fenced with ```sh. The comment line right before it may say how to run it:
+    <!-- run: until TEXT -->     it stays in the foreground: Ctrl-C once its output has TEXT; it must then end with 0
+    <!-- run: exits N -->        its exit status
+    <!-- run: not here, REASON -->
+The blocks of one document run in order, in one scratch directory with a fresh home, user data directory and virtual environment first on PATH.
+"""
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+from conftest import APPS, ROOT
+import stack
+
+BLOCK = re.compile(r"(?:<!-- run: (?P<how>.*?) -->\n)?```sh\n(?P<commands>.*?)```", re.S)
+DOCUMENTS = [os.path.join(ROOT, "README.md")] + sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))
+
+
+def blocks(document):
+    with open(document, encoding="utf-8") as file:
+        return [(match["how"] or "", match["commands"]) for match in BLOCK.finditer(file.read())]
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=os.path.basename)
+def test_the_commands_of(document):
+    scratch = tempfile.mkdtemp(prefix="whatap-docs-")
+    place = Place(scratch)
+    try:
+        for how, commands in blocks(document):
+            if not how.startswith("not here, "):
+                place.run(how, commands)
+    finally:
+        place.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def test_no_block_is_fenced_in_another_way():
+    for document in DOCUMENTS:
+        with open(document, encoding="utf-8") as file:
+            assert not re.search(r"```(bash|shell|console)\n", file.read()), document
+
+
+class Place:
+    """A scratch directory that looks like a user's: an application, no configuration, nothing running."""
+
+    def __init__(self, scratch):
+        self.work = os.path.join(scratch, "work")
+        shutil.copytree(os.path.join(APPS, "flask_stock"), self.work, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))
+        for name in ("scripts", "tests", "crates", "bootstrap", "docs", "Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE"):
+            os.symlink(os.path.join(ROOT, name), os.path.join(self.work, name))
+        self.environment = stack.clean_environment(
+            HOME=os.path.join(scratch, "user"), XDG_DATA_HOME=os.path.join(scratch, "user", "data"), XDG_CACHE_HOME=os.path.join(scratch, "user", "cache"),
+            WHATAP_HOME=os.path.join(scratch, "user", "home"), WHATAP_SERVER_DATA_DIR=os.path.join(scratch, "user", "server"),
+            WHATAP_DEMO_DIR=os.path.join(ROOT, ".demo"), CARGO_HOME=os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo")),
+            RUSTUP_HOME=os.environ.get("RUSTUP_HOME", os.path.expanduser("~/.rustup")), VIRTUAL_ENV=os.path.dirname(os.path.dirname(sys.executable)),
+            PATH=stack.binaries() + os.pathsep + os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])
+        for name in ("HOME", "WHATAP_HOME"):
+            os.makedirs(self.environment[name], exist_ok=True)
+
+    def run(self, how, commands):
+        expected = int(how[6:]) if how.startswith("exits ") else 0
+        until = how[6:].encode() if how.startswith("until ") else None
+        output = tempfile.TemporaryFile()
+        process = subprocess.Popen(["bash", "-euo", "pipefail", "-c", commands], cwd=self.work, env=self.environment, stdin=subprocess.DEVNULL,
+                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            if until:
+                self.interrupt_after(process, output, until, commands)
+            status = process.wait(900)
+        finally:
+            stack.end_group(process, 5)
+        # A shell that is interrupted with its foreground program reports 130.
+        assert status in ((expected, 130) if until else (expected,)), "%s\nexit %s:\n%s" % (commands, status, text(output))
+
+    def interrupt_after(self, process, output, until, commands):
+        deadline = time.monotonic() + 900
+        while until not in text(output).encode():
+            assert process.poll() is None, "%s\nended with %s:\n%s" % (commands, process.returncode, text(output))
+            assert time.monotonic() < deadline, "%s\nnever printed %r:\n%s" % (commands, until, text(output))
+            time.sleep(0.2)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+
+    def close(self):
+        subprocess.run([os.path.join(stack.binaries(), "whatap-stop-agent"), "--timeout", "5"], env=self.environment, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, timeout=30)
+        info = os.path.join(self.environment["WHATAP_SERVER_DATA_DIR"], "server.json")
+        if os.path.exists(info):
+            import json
+            with open(info) as file:
+                os.kill(json.load(file)["pid"], signal.SIGTERM)
+
+
+def text(output):
+    output.seek(0)
+    return output.read().decode(errors="replace")
