@@ -1,3 +1,17 @@
+//! Bytes to types and back: frames, rings, messages and OTLP. No input or output, no clock, no logging.
+//!
+//! Nothing here trusts a length and nothing here can panic on bytes from outside. The layouts are tables in
+//! `docs/protocol.md`. Start with [`frame::Frame`] (one finished transaction) and [`ring::View`] (the shared memory it
+//! travels in).
 
-pub mod licence;
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod message;
 pub mod otlp;
+pub mod reader;
+pub mod ring;
+
+pub use frame::{Frame, Step, StepKind, Work};
+pub use message::Message;
+pub use reader::{Bad, Reader};
