@@ -1,1 +1,11 @@
+//! `whatap-server`: takes in what agents send, stores it, and answers the dashboard and the command line.
+//!
+//! Read first: [`model::ModelBatch`], into which every intake maps, and [`engine::Queries`], which every
+//! view asks. Storage is [`engine::Engine`]; the doors are the modules below `intake` and `api`.
 
+#![forbid(unsafe_code)]
+
+pub mod answers;
+mod embedded;
+pub mod engine;
+pub mod model;
