@@ -1,0 +1,328 @@
+//! Where the configuration is: one rule for all programs.
+
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::env::Env;
+use crate::finding::{Finding, Severity};
+use crate::launch::Launch;
+use crate::project;
+
+/// The home and the files that are read for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Absolute, and the same text for the same directory.
+    pub home: PathBuf,
+    pub from: HomeFrom,
+    /// `whatap.conf`, or what `WHATAP_CONFIG` names.
+    pub config: PathBuf,
+    /// The nearest `pyproject.toml`, if it may be believed.
+    pub project: Option<PathBuf>,
+}
+
+/// Why this directory is the home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HomeFrom {
+    CommandLine,
+    Environment,
+    Project,
+    WorkingDirectory,
+    System,
+    /// Nothing says anything: the user's data directory.
+    Default,
+    Launch,
+}
+
+const CONFIG: &str = "whatap.conf";
+const SYSTEM_HOME: &str = "/etc/whatap";
+
+impl Files {
+    /// Applies the rule: `--home`, `WHATAP_HOME`, `home` of `[tool.whatap]`, a directory that holds `whatap.conf`, the user's data
+    /// directory.
+    pub fn locate(cli_home: Option<&Path>, env: &Env, cwd: &Path) -> (Self, Vec<Finding>) {
+        Self::locate_as(cli_home, env, cwd, effective_uid())
+    }
+
+    pub(crate) fn locate_as(
+        cli_home: Option<&Path>,
+        env: &Env,
+        cwd: &Path,
+        uid: u32,
+    ) -> (Self, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let project = nearest_project(cwd, uid, &mut findings);
+        let (home, from) = if let Some(home) = cli_home.filter(|h| !h.as_os_str().is_empty()) {
+            (cwd.join(home), HomeFrom::CommandLine)
+        } else if let Some(home) = env.set("WHATAP_HOME") {
+            (cwd.join(home), HomeFrom::Environment)
+        } else if let Some(home) = project.as_deref().and_then(project::home) {
+            (home, HomeFrom::Project)
+        } else if holds_config(cwd, uid, &mut findings) {
+            (cwd.to_owned(), HomeFrom::WorkingDirectory)
+        } else if Path::new(SYSTEM_HOME).join(CONFIG).is_file() {
+            (SYSTEM_HOME.into(), HomeFrom::System)
+        } else {
+            (default_home(), HomeFrom::Default)
+        };
+        let home = spelled_once(&home);
+        let config = config_file(&home, env);
+        (
+            Self {
+                home,
+                from,
+                config,
+                project,
+            },
+            findings,
+        )
+    }
+
+    /// The files of a launch, as it named them.
+    pub fn of(launch: &Launch) -> Option<Self> {
+        let home = launch.home()?.to_owned();
+        let config = launch.config().unwrap_or_else(|| home.join(CONFIG));
+        Some(Self {
+            home,
+            from: HomeFrom::Launch,
+            config,
+            project: launch.project(),
+        })
+    }
+
+    /// Writes what another process needs to find the same files.
+    pub fn describe(&self, launch: &mut Launch) {
+        let mut fact = |key: &str, path: &Path| launch.set_fact(key, path.to_string_lossy());
+        fact("_home", &self.home);
+        if self.config != self.home.join(CONFIG) {
+            fact("_config", &self.config);
+        }
+        if let Some(project) = self.project.as_deref().filter(|p| project::mentions_us(p)) {
+            fact("_project", project);
+        }
+    }
+
+    /// Changes whenever a file was written, replaced, made or removed.
+    pub fn stamp(&self) -> Stamp {
+        Stamp([
+            stamp_of(Some(&self.config)),
+            stamp_of(self.project.as_deref()),
+        ])
+    }
+}
+
+/// What tells one state of the files from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp([Option<FileStamp>; 2]);
+
+/// Modification time (s, ns), size, device, inode.
+type FileStamp = (i64, i64, u64, u64, u64);
+
+fn stamp_of(path: Option<&Path>) -> Option<FileStamp> {
+    let m = fs::metadata(path?).ok()?;
+    Some((m.mtime(), m.mtime_nsec(), m.size(), m.dev(), m.ino()))
+}
+
+/// The home when nobody named one.
+pub fn default_home() -> PathBuf {
+    let uid = effective_uid();
+    if uid == 0 {
+        return "/var/lib/whatap".into();
+    }
+    match dirs::data_local_dir() {
+        Some(data) if data.is_absolute() => data.join("whatap"),
+        _ => std::env::temp_dir()
+            .join(format!("whatap-{uid}"))
+            .join("home"),
+    }
+}
+
+/// Where this user's local server keeps its data when nobody says otherwise.
+pub fn local_server_data_dir() -> PathBuf {
+    default_home().join("server")
+}
+
+/// Only we or root own it, and only the owner may write it.
+fn is_believed(meta: &Metadata, uid: u32) -> bool {
+    (meta.uid() == uid || meta.uid() == 0) && meta.mode() & 0o022 == 0
+}
+
+fn nearest_project(cwd: &Path, uid: u32, findings: &mut Vec<Finding>) -> Option<PathBuf> {
+    let file = cwd
+        .ancestors()
+        .map(|d| d.join("pyproject.toml"))
+        .find(|f| f.is_file())?;
+    let meta = fs::metadata(&file).ok()?;
+    if is_believed(&meta, uid) {
+        return Some(file);
+    }
+    if project::mentions_us(&file) {
+        findings.push(distrusted(&file));
+    }
+    None
+}
+
+fn holds_config(dir: &Path, uid: u32, findings: &mut Vec<Finding>) -> bool {
+    let file = dir.join(CONFIG);
+    let Ok(meta) = fs::metadata(&file) else {
+        return false;
+    };
+    let believed = meta.is_file() && is_believed(&meta, uid);
+    if meta.is_file() && !believed {
+        findings.push(distrusted(&file));
+    }
+    believed
+}
+
+fn distrusted(file: &Path) -> Finding {
+    let message = "ignored: it lies in the working directory and others than you and root own it or may write it";
+    Finding::new(Severity::Warning, "", message).at(file, 0)
+}
+
+fn config_file(home: &Path, env: &Env) -> PathBuf {
+    let name = env.set("WHATAP_CONFIG").unwrap_or(OsStr::new(CONFIG));
+    let base = env
+        .set("WHATAP_CONFIG_HOME")
+        .map_or_else(|| home.to_owned(), |d| home.join(d));
+    base.join(name)
+}
+
+/// One directory has one name: links and dots resolved as far as it exists.
+fn spelled_once(path: &Path) -> PathBuf {
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if parent != path => spelled_once(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path, bits: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        mode(path, 0o644);
+    }
+
+    #[test]
+    fn whoever_says_it_first_names_the_home() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let work = root.join("work/deep");
+        fs::create_dir_all(&work).unwrap();
+        let home = |cli: Option<&str>, env: &Env| {
+            let (files, findings) = Files::locate(cli.map(Path::new), env, &work);
+            assert_eq!(findings, []);
+            (files.home, files.from)
+        };
+        let nothing = Env::default();
+        let env: Env = [("WHATAP_HOME", root.join("e/"))].into_iter().collect();
+
+        if !Path::new("/etc/whatap/whatap.conf").exists() {
+            assert_eq!(
+                home(None, &nothing),
+                (spelled_once(&default_home()), HomeFrom::Default)
+            );
+        }
+        write(&work.join("whatap.conf"), "");
+        assert_eq!(
+            home(None, &nothing),
+            (work.clone(), HomeFrom::WorkingDirectory)
+        );
+        write(
+            &root.join("work/pyproject.toml"),
+            "[tool.whatap]\nhome = \"../h\"\n",
+        );
+        assert_eq!(home(None, &nothing), (root.join("h"), HomeFrom::Project));
+        assert_eq!(home(None, &env), (root.join("e"), HomeFrom::Environment));
+        assert_eq!(home(Some("c/../d"), &env).1, HomeFrom::CommandLine);
+    }
+
+    #[test]
+    fn files_that_others_may_write_do_not_name_the_home() {
+        let temp = tempfile::tempdir().unwrap();
+        let work = temp.path();
+        write(&work.join("whatap.conf"), "");
+        mode(&work.join("whatap.conf"), 0o666);
+        write(
+            &work.join("pyproject.toml"),
+            "[tool.whatap]\nhome = \"/planted\"\n",
+        );
+        mode(&work.join("pyproject.toml"), 0o664);
+        let (files, findings) = Files::locate(None, &Env::default(), work);
+        assert_ne!(files.from, HomeFrom::WorkingDirectory);
+        assert_eq!(files.project, None);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+
+        // Somebody else's file is not believed either, whatever its mode.
+        mode(&work.join("whatap.conf"), 0o644);
+        let somebody = effective_uid() + 1;
+        if effective_uid() != 0 {
+            let (files, _) = Files::locate_as(None, &Env::default(), work, somebody);
+            assert_ne!(files.from, HomeFrom::WorkingDirectory);
+        }
+    }
+
+    #[test]
+    fn two_spellings_are_one_home() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        fs::create_dir(root.join("h")).unwrap();
+        std::os::unix::fs::symlink(root.join("h"), root.join("link")).unwrap();
+        for spelling in ["h", "h/", "./h", "link", "link/../h"] {
+            let (files, _) = Files::locate(Some(Path::new(spelling)), &Env::default(), &root);
+            assert_eq!(files.home, root.join("h"), "{spelling}");
+        }
+        let (missing, _) = Files::locate(Some(Path::new("link/new")), &Env::default(), &root);
+        assert_eq!(missing.home, root.join("h/new"));
+    }
+
+    #[test]
+    fn another_configuration_file_is_the_same_for_all() {
+        let env: Env = [
+            ("WHATAP_CONFIG", "prod.conf"),
+            ("WHATAP_HOME", "/nonexistent/h"),
+        ]
+        .into_iter()
+        .collect();
+        let (files, _) = Files::locate(None, &env, Path::new("/"));
+        assert_eq!(files.config, Path::new("/nonexistent/h/prod.conf"));
+        let mut launch = Launch::new();
+        files.describe(&mut launch);
+        let handed_on = Files::of(&launch).unwrap();
+        assert_eq!(
+            (handed_on.home, handed_on.config),
+            (files.home, files.config)
+        );
+    }
+
+    #[test]
+    fn every_change_of_a_file_is_noticed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (files, _) = Files::locate(Some(temp.path()), &Env::default(), temp.path());
+        let absent = files.stamp();
+        write(&files.config, "a=1\n");
+        let first = files.stamp();
+        assert_ne!(first, absent);
+        // Same size, older time: somebody restored a backup.
+        let copy = temp.path().join("copy");
+        write(&copy, "a=2\n");
+        fs::rename(&copy, &files.config).unwrap();
+        assert_ne!(files.stamp(), first);
+        assert_eq!(files.stamp(), files.stamp());
+    }
+}

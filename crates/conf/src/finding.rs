@@ -1,0 +1,74 @@
+//! What is wrong with a configuration, in one line each.
+
+use std::fmt;
+use std::path::PathBuf;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// The value was replaced or ignored.
+    Warning,
+    /// What the user wants cannot work like this.
+    Error,
+}
+
+/// One thing that is wrong, where it is, and what was used instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub severity: Severity,
+    /// A file, or nothing for the environment and the command line.
+    pub file: Option<PathBuf>,
+    /// Counted from 1; 0 = the file as a whole.
+    pub line: u32,
+    /// The key as the user wrote it; empty when there is none.
+    pub key: String,
+    pub message: String,
+}
+
+impl Finding {
+    pub(crate) fn new(severity: Severity, key: &str, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            file: None,
+            line: 0,
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn at(mut self, file: impl Into<PathBuf>, line: u32) -> Self {
+        self.file = Some(file.into());
+        self.line = line;
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", file.display())?;
+            if self.line > 0 {
+                write!(f, "{}:", self.line)?;
+            }
+            f.write_str(" ")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", printable(&self.key))?;
+        }
+        f.write_str(&printable(&self.message))
+    }
+}
+
+/// One line, whatever the user's file holds.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,225 @@
+//! `WHATAP_LAUNCH`: what a launch hands to its tracers (docs/protocol.md §1).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The pairs of one launch, in the order in which they are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Launch {
+    pairs: Vec<Pair>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pair {
+    /// Came from the launch's own command line or environment.
+    own: bool,
+    key: String,
+    value: String,
+}
+
+/// The text is not a launch value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadLaunch {
+    Version,
+    Pair,
+    Escape,
+    TooLong,
+}
+
+impl fmt::Display for BadLaunch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "unknown version of WHATAP_LAUNCH",
+            Self::Pair => "WHATAP_LAUNCH holds a pair without `=`",
+            Self::Escape => "WHATAP_LAUNCH holds a broken escape",
+            Self::TooLong => "WHATAP_LAUNCH is too long",
+        })
+    }
+}
+
+impl std::error::Error for BadLaunch {}
+
+impl Launch {
+    pub const VARIABLE: &str = "WHATAP_LAUNCH";
+    const LONGEST: usize = 64 * 1024;
+
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn parse(text: &str) -> Result<Self, BadLaunch> {
+        if text.len() > Self::LONGEST {
+            return Err(BadLaunch::TooLong);
+        }
+        let rest = text.strip_prefix("1;").ok_or(BadLaunch::Version)?;
+        let pairs = rest
+            .split(';')
+            .filter(|p| !p.is_empty())
+            .map(Pair::parse)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { pairs })
+    }
+
+    /// The value of an option or, with a leading `_`, of a fact about the launch.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.pairs
+            .iter()
+            .rev()
+            .find(|p| p.key == key)
+            .map(|p| p.value.as_str())
+    }
+
+    /// Sets a fact; its key begins with `_`.
+    pub fn set_fact(&mut self, key: &str, value: impl Into<String>) {
+        debug_assert!(key.starts_with('_'));
+        self.put(false, key, value.into());
+    }
+
+    /// Sets an option; `own` if it comes from this launch's command line or environment.
+    pub fn set_option(&mut self, own: bool, key: &str, value: impl Into<String>) {
+        debug_assert!(!key.starts_with('_'));
+        self.put(own, key, value.into());
+    }
+
+    fn put(&mut self, own: bool, key: &str, value: String) {
+        self.pairs.retain(|p| p.key != key);
+        self.pairs.push(Pair {
+            own,
+            key: key.into(),
+            value,
+        });
+    }
+
+    /// The options that came from the launch itself and keep their precedence over the file.
+    pub fn overrides(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs
+            .iter()
+            .filter(|p| p.own)
+            .map(|p| (p.key.as_str(), p.value.as_str()))
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.get("_name")
+    }
+
+    pub fn token(&self) -> Option<&str> {
+        self.get("_token")
+    }
+
+    pub fn home(&self) -> Option<&Path> {
+        self.get("_home").map(Path::new)
+    }
+
+    /// The configuration file, if it is not `whatap.conf` in the home.
+    pub fn config(&self) -> Option<PathBuf> {
+        self.get("_config").map(PathBuf::from)
+    }
+
+    /// The `pyproject.toml` whose `[tool.whatap]` counts for this launch.
+    pub fn project(&self) -> Option<PathBuf> {
+        self.get("_project").map(PathBuf::from)
+    }
+
+    pub fn bin(&self) -> Option<&Path> {
+        self.get("_bin").map(Path::new)
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.get("_pid")?.parse().ok()
+    }
+}
+
+impl Pair {
+    fn parse(text: &str) -> Result<Self, BadLaunch> {
+        let (own, text) = match text.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (key, value) = text.split_once('=').ok_or(BadLaunch::Pair)?;
+        let value = unescape(value).ok_or(BadLaunch::Escape)?;
+        Ok(Self {
+            own,
+            key: key.into(),
+            value,
+        })
+    }
+}
+
+/// The value of the variable.
+impl fmt::Display for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("1")?;
+        for p in &self.pairs {
+            write!(
+                f,
+                ";{}{}={}",
+                if p.own { "!" } else { "" },
+                p.key,
+                escape(&p.value)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// `%`, `;`, control characters and bytes above 0x7e as `%XX`.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte == b'%' || byte == b';' || !(0x20..=0x7e).contains(&byte) {
+            out.push_str(&format!("%{byte:02X}"));
+        } else {
+            out.push(char::from(byte));
+        }
+    }
+    out
+}
+
+/// Undoes [`escape`]; `None` for a broken escape or text that is not UTF-8.
+pub fn unescape(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            out.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launch_survives_its_text() {
+        let mut launch = Launch::new();
+        launch.set_fact("_home", "/srv/a;b %41 é\n");
+        launch.set_option(true, "app_name", "shop");
+        launch.set_option(false, "trace_cpu", "true");
+        let text = launch.to_string();
+        assert_eq!(
+            text,
+            "1;_home=/srv/a%3Bb %2541 %C3%A9%0A;!app_name=shop;trace_cpu=true"
+        );
+        assert_eq!(Launch::parse(&text), Ok(launch.clone()));
+        assert_eq!(
+            launch.overrides().collect::<Vec<_>>(),
+            [("app_name", "shop")]
+        );
+    }
+
+    #[test]
+    fn what_is_no_launch_is_refused() {
+        assert_eq!(Launch::parse(""), Err(BadLaunch::Version));
+        assert_eq!(Launch::parse("2;a=b"), Err(BadLaunch::Version));
+        assert_eq!(Launch::parse("1;nonsense"), Err(BadLaunch::Pair));
+        assert_eq!(Launch::parse("1;a=%4"), Err(BadLaunch::Escape));
+        assert_eq!(Launch::parse("1;a=%FF"), Err(BadLaunch::Escape));
+        assert_eq!(Launch::parse("1;").map(|l| l.pairs.len()), Ok(0));
+    }
+}

@@ -1,0 +1,796 @@
+//! From what the user wrote to what the programs use.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::compat::OTHERS;
+use crate::env::Env;
+use crate::files::{Files, default_home, local_server_data_dir};
+use crate::finding::{Finding, Severity, printable};
+use crate::launch::Launch;
+use crate::licence;
+use crate::nearest::nearest;
+use crate::options::{OPTIONS, Opt, Reader, find, position};
+use crate::project;
+use crate::properties::{LARGEST, LineKind, lines};
+use crate::value::{Kind, elements};
+
+/// Every option with its effective value and where that came from. This is what programs pass around.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub files: Files,
+    /// What was wrong, in the order of the files.
+    pub findings: Vec<Finding>,
+    values: Vec<Effective>,
+    /// The application's name while no `app_name` is configured.
+    default_name: String,
+}
+
+#[derive(Clone, Debug)]
+struct Effective {
+    value: String,
+    source: Source,
+}
+
+/// Where an effective value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    /// `[tool.whatap]` of this file, in this line.
+    Project(PathBuf, u32),
+    File(PathBuf, u32),
+    /// This environment variable.
+    Env(String),
+    /// The command line, or a launch's own setting.
+    CommandLine,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Project(file, line) | Self::File(file, line) => {
+                write!(f, "{}:{line}", file.display())
+            }
+            Self::Env(name) => write!(f, "environment {name}"),
+            Self::CommandLine => f.write_str("launch"),
+        }
+    }
+}
+
+/// Resolves all options: `overrides` (command line, or a launch's own settings) > environment > `whatap.conf` >
+/// `[tool.whatap]` > default.
+pub fn resolve<'a>(
+    files: &Files,
+    env: &Env,
+    overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Resolved {
+    let mut layers = Layers::default();
+    layers.project(files.project.as_deref());
+    layers.file(&files.config);
+    layers.environment(env);
+    layers.overrides(overrides);
+    layers.settle(files)
+}
+
+/// The options of one launch's processes as the collector sees them: the files as they are now, and over them what the
+/// launch itself said. `None` if the launch names no home.
+pub fn resolve_launch(launch: &Launch) -> Option<Resolved> {
+    let files = Files::of(launch)?;
+    let mut resolved = resolve(&files, &Env::default(), launch.overrides());
+    resolved.set_default_name(launch.get("_app").unwrap_or_default());
+    Some(resolved)
+}
+
+impl Resolved {
+    /// A truth value; `false` for what is not a Bool option.
+    pub fn bool(&self, name: &str) -> bool {
+        self.value(name) == "true"
+    }
+
+    /// A whole number in the table's unit; 0 for what is not an Int option.
+    pub fn int(&self, name: &str) -> i64 {
+        self.value(name).parse().unwrap_or(0)
+    }
+
+    /// A whole number that the table's range keeps from being negative.
+    pub fn count(&self, name: &str) -> u64 {
+        self.value(name).parse().unwrap_or(0)
+    }
+
+    pub fn float(&self, name: &str) -> f64 {
+        self.value(name).parse().unwrap_or(0.0)
+    }
+
+    pub fn text(&self, name: &str) -> &str {
+        self.value(name)
+    }
+
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        elements(self.value(name)).collect()
+    }
+
+    pub fn source(&self, name: &str) -> &Source {
+        debug_assert!(find(name).is_some(), "{name} is no option");
+        position(name).map_or(&Source::Default, |at| &self.values[at].source)
+    }
+
+    /// Did anybody set it?
+    pub fn is_set(&self, name: &str) -> bool {
+        *self.source(name) != Source::Default
+    }
+
+    /// Every option with its value and source, in the order of the table.
+    pub fn all(&self) -> impl Iterator<Item = (&'static Opt, &str, &Source)> {
+        OPTIONS
+            .iter()
+            .zip(&self.values)
+            .map(|(o, v)| (o, v.value.as_str(), &v.source))
+    }
+
+    /// The application's name, or `default_name` while none is configured.
+    pub fn app_name(&self) -> &str {
+        match self.text("app_name") {
+            "" => &self.default_name,
+            name => name,
+        }
+    }
+
+    pub fn default_name(&self) -> &str {
+        &self.default_name
+    }
+
+    pub fn set_default_name(&mut self, name: &str) {
+        self.default_name = name.chars().filter(|c| !c.is_control()).take(50).collect();
+    }
+
+    /// Is anything to be traced at all?
+    pub fn is_on(&self) -> bool {
+        self.bool("enabled") && self.bool("apm_enabled")
+    }
+
+    /// No server is configured: data goes to this user's local server.
+    pub fn is_local(&self) -> bool {
+        self.text("whatap.server.host").is_empty() && self.text("whatap.server.endpoint").is_empty()
+    }
+
+    pub fn local_server_data_dir(&self) -> PathBuf {
+        match self.text("local_server_data_dir") {
+            "" => local_server_data_dir(),
+            dir => default_home().join(dir),
+        }
+    }
+
+    /// What is wrong with the licence or missing, for whoever needs one. `None` in local mode, which has its own.
+    pub fn licence_finding(&self) -> Option<&Finding> {
+        self.findings.iter().find(|f| {
+            f.severity == Severity::Error && matches!(f.key.as_str(), "license" | "accesskey")
+        })
+    }
+
+    /// Writes the options that the launch's processes need (docs/protocol.md §1).
+    pub fn describe(&self, launch: &mut Launch) {
+        if !self.default_name.is_empty() {
+            launch.set_fact("_app", self.default_name.as_str());
+        }
+        for (option, value, source) in self.all().filter(|(o, ..)| !o.secret) {
+            let own = matches!(source, Source::Env(_) | Source::CommandLine);
+            let wanted = option.reader.includes(Reader::TRACER) && value != option.default;
+            if own || wanted {
+                launch.set_option(own, option.name, value);
+            }
+        }
+    }
+
+    /// What a ring's options block holds: the tracer's options that differ from their defaults, one `key=value` line each, at
+    /// most this many bytes; a line that does not fit is left out whole.
+    pub fn tracer_block(&self, longest: usize) -> String {
+        let mut block = String::new();
+        for (option, value, _) in self.all() {
+            if option.reader.includes(Reader::TRACER) && value != option.default && !option.secret {
+                let line = format!("{}={}\n", option.name, crate::launch::escape(value));
+                if block.len() + line.len() <= longest {
+                    block.push_str(&line);
+                }
+            }
+        }
+        block
+    }
+
+    /// The names of options whose values differ, with the ones that need a restart marked by the option itself.
+    pub fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'static Opt> + 'a {
+        let differs = |(o, (a, b)): (&'static Opt, (&Effective, &Effective))| {
+            (a.value != b.value).then_some(o)
+        };
+        OPTIONS
+            .iter()
+            .zip(self.values.iter().zip(&before.values))
+            .filter_map(differs)
+    }
+
+    fn value(&self, name: &str) -> &str {
+        debug_assert!(find(name).is_some(), "{name} is no option");
+        position(name).map_or("", |at| &self.values[at].value)
+    }
+}
+
+/// What each place said, from the weakest to the strongest.
+#[derive(Default)]
+struct Layers {
+    project: Vec<Said>,
+    file: Vec<Said>,
+    environment: Vec<Said>,
+    overrides: Vec<Said>,
+    findings: Vec<Finding>,
+}
+
+struct Said {
+    option: usize,
+    key: String,
+    value: String,
+    source: Source,
+}
+
+impl Layers {
+    fn project(&mut self, path: Option<&Path>) {
+        let Some(path) = path else { return };
+        let (entries, findings) = project::entries(path);
+        self.findings.extend(findings);
+        for (line, key, value) in entries {
+            // Inside `[tool.whatap]` nobody expects to write the prefix again.
+            let name = if find(&key).is_none() {
+                format!("whatap.{key}")
+            } else {
+                key.clone()
+            };
+            match position(&name) {
+                Some(option) => self.project.push(Said {
+                    option,
+                    key,
+                    value,
+                    source: Source::Project(path.into(), line),
+                }),
+                None => self.findings.push(unknown(&key).at(path, line)),
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        let bytes = match read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                let message = format!("cannot be read: {}; going on without it", why(&error));
+                return self
+                    .findings
+                    .push(Finding::new(Severity::Error, "", message).at(path, 0));
+            }
+        };
+        for line in lines(&bytes) {
+            match line.kind {
+                LineKind::Blank | LineKind::Comment => {}
+                LineKind::Bad(why) => {
+                    let message = format!("line ignored: it {why}");
+                    self.findings
+                        .push(Finding::new(Severity::Warning, "", message).at(path, line.number));
+                }
+                LineKind::Entry { key, value, .. } => {
+                    self.file_entry(path, line.number, key, value)
+                }
+            }
+        }
+    }
+
+    fn file_entry(&mut self, path: &Path, line: u32, key: &str, value: &str) {
+        let Some(option) = position(key) else {
+            return self.findings.push(unknown(key).at(path, line));
+        };
+        if value.contains(" #") && OPTIONS[option].kind != Kind::Bool {
+            let message = "` #` starts no comment here; it is part of the value";
+            self.findings
+                .push(Finding::new(Severity::Warning, key, message).at(path, line));
+        }
+        if let Some(earlier) = self.file.iter().position(|s| s.option == option) {
+            let earlier = self.file.remove(earlier);
+            let message = format!("set again in line {line}, which counts");
+            let at = if let Source::File(_, at) = earlier.source {
+                at
+            } else {
+                0
+            };
+            self.findings
+                .push(Finding::new(Severity::Warning, &earlier.key, message).at(path, at));
+        }
+        self.file.push(Said {
+            option,
+            key: key.into(),
+            value: value.into(),
+            source: Source::File(path.into(), line),
+        });
+    }
+
+    fn environment(&mut self, env: &Env) {
+        for (option, o) in OPTIONS.iter().enumerate() {
+            let variable = o.variable();
+            let names = std::iter::once(variable.as_str()).chain(o.env.iter().copied());
+            if let Some((name, value)) = names.into_iter().find_map(|n| Some((n, env.text(n)?))) {
+                let source = Source::Env(name.into());
+                self.environment.push(Said {
+                    option,
+                    key: name.into(),
+                    value: value.into(),
+                    source,
+                });
+            }
+        }
+        for name in env.names().filter(|n| n.starts_with("WHATAP_")) {
+            if !NOT_OPTIONS.contains(&name) && !is_variable(name) {
+                let variables: Vec<String> = OPTIONS.iter().map(Opt::variable).collect();
+                let meant = nearest(name, variables.iter().map(String::as_str));
+                let message = format!("no option has this environment variable{}", perhaps(meant));
+                self.findings
+                    .push(Finding::new(Severity::Note, name, message));
+            }
+        }
+    }
+
+    fn overrides<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        for (key, value) in pairs {
+            match position(key) {
+                Some(option) => {
+                    self.overrides.push(Said {
+                        option,
+                        key: key.into(),
+                        value: value.into(),
+                        source: Source::CommandLine,
+                    });
+                }
+                None => self.findings.push(unknown(key)),
+            }
+        }
+    }
+
+    fn settle(self, files: &Files) -> Resolved {
+        let env_first = position("use_env_first");
+        let said_no = |s: &Said| {
+            Some(s.option) == env_first && Kind::Bool.normalise(&s.value).as_deref() == Ok("false")
+        };
+        let file_first = self.file.iter().chain(&self.environment).any(said_no);
+        let (low, high) = if file_first {
+            (self.environment, self.file)
+        } else {
+            (self.file, self.environment)
+        };
+
+        let mut findings = self.findings;
+        let mut values: Vec<Effective> = OPTIONS
+            .iter()
+            .map(|o| Effective {
+                value: o.default.into(),
+                source: Source::Default,
+            })
+            .collect();
+        let mut bad = Vec::new();
+        for said in self
+            .project
+            .into_iter()
+            .chain(low)
+            .chain(high)
+            .chain(self.overrides)
+        {
+            let option = &OPTIONS[said.option];
+            if said.value.trim().is_empty() && option.kind.empty_is_absent() {
+                continue;
+            }
+            match option.kind.normalise(&said.value) {
+                Ok(value) => {
+                    findings.extend(doubtful(option, &said, &value));
+                    values[said.option] = Effective {
+                        value,
+                        source: said.source,
+                    };
+                }
+                Err(reason) => bad.push((said, reason)),
+            }
+        }
+        for (said, reason) in bad {
+            let shown = if OPTIONS[said.option].secret {
+                "the value".into()
+            } else {
+                format!("`{}`", short(&said.value))
+            };
+            let message = format!("{shown} {reason}; using `{}`", values[said.option].value);
+            findings.push(located(
+                Finding::new(Severity::Warning, &said.key, message),
+                &said.source,
+            ));
+        }
+        findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        let mut resolved = Resolved {
+            files: files.clone(),
+            findings,
+            values,
+            default_name: String::new(),
+        };
+        resolved.check_whole();
+        resolved
+    }
+}
+
+impl Resolved {
+    /// What only shows when all values are known.
+    fn check_whole(&mut self) {
+        // In local mode the server has a licence of its own, so a placeholder harms nobody, but it still is not what the
+        // user meant.
+        if !self.is_local()
+            && self.text("license").is_empty()
+            && self.text("whatap.server.protocol") != "otlp"
+        {
+            let message = "is missing; the server will not take anything without it";
+            let file = self.files.config.clone();
+            self.findings
+                .push(Finding::new(Severity::Error, "license", message).at(file, 0));
+        }
+    }
+}
+
+/// Values that are of the right kind and still cannot be meant.
+fn doubtful(option: &Opt, said: &Said, value: &str) -> Option<Finding> {
+    let reason = match option.name {
+        "license" if value.is_empty() => return None,
+        "license" => licence::check(value).err()?.to_owned(),
+        "app_name" | "app_process_name" | "whatap.server.host" | "whatap.server.endpoint"
+            if is_placeholder(value) =>
+        {
+            format!("`{}` is a placeholder", short(value))
+        }
+        _ if matches!(option.kind, Kind::Text(longest) if said.value.trim().chars().count() > longest) =>
+        {
+            let message = format!(
+                "longer than {} characters; using `{}`",
+                value.chars().count(),
+                short(value)
+            );
+            return Some(located(
+                Finding::new(Severity::Warning, &said.key, message),
+                &said.source,
+            ));
+        }
+        _ => return None,
+    };
+    Some(located(
+        Finding::new(Severity::Error, &said.key, reason),
+        &said.source,
+    ))
+}
+
+/// Text that a template left for the user to replace.
+fn is_placeholder(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    (value.starts_with('<') && value.ends_with('>'))
+        || (value.starts_with("${") && value.ends_with('}'))
+        || lower.starts_with("your_")
+        || lower.starts_with("your-")
+        || lower.starts_with("your ")
+        || lower == "changeme"
+        || lower == "whatap_server_host"
+}
+
+fn located(finding: Finding, source: &Source) -> Finding {
+    match source {
+        Source::File(file, line) | Source::Project(file, line) => finding.at(file, *line),
+        Source::Default | Source::Env(_) | Source::CommandLine => finding,
+    }
+}
+
+fn unknown(key: &str) -> Finding {
+    if OTHERS.contains(&key) {
+        return Finding::new(Severity::Note, key, "not used by this version");
+    }
+    let names = OPTIONS
+        .iter()
+        .flat_map(|o| std::iter::once(o.name).chain(o.aliases.iter().copied()));
+    let message = format!("unknown option, ignored{}", perhaps(nearest(key, names)));
+    Finding::new(Severity::Warning, &short(key), message)
+}
+
+fn perhaps(meant: Option<&str>) -> String {
+    meant.map_or_else(String::new, |m| format!("; did you mean `{m}`?"))
+}
+
+fn is_variable(name: &str) -> bool {
+    OPTIONS
+        .iter()
+        .any(|o| o.variable() == name || o.env.contains(&name))
+}
+
+/// Variables of ours that are no options.
+const NOT_OPTIONS: &[&str] = &[
+    "WHATAP_HOME",
+    "WHATAP_HOME_BATCH",
+    "WHATAP_BATCH_HOME",
+    "WHATAP_CONFIG",
+    "WHATAP_CONFIG_HOME",
+    "WHATAP_LOGS",
+    "WHATAP_LAUNCH",
+    "WHATAP_BOOTSTRAP_DIR",
+    "WHATAP_BANNER",
+    "WHATAP_STARTUP_DEBUG",
+    "WHATAP_LOCK_FILE",
+    "WHATAP_PID_FILE",
+    "WHATAP_APP_TYPE",
+    "WHATAP_VERSION",
+    "WHATAP_SERVER_ONE_TIME_TOKEN",
+    "WHATAP_TEST_ENVS",
+];
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let meta = path.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    if meta.len() > LARGEST {
+        return Err(io::Error::other("larger than 1 MiB"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => printable(&error.to_string()),
+    }
+}
+
+fn short(text: &str) -> String {
+    let mut shown: String = printable(text).chars().take(60).collect();
+    if text.chars().count() > 60 {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Scene {
+        temp: tempfile::TempDir,
+        env: Vec<(String, String)>,
+    }
+
+    impl Scene {
+        fn new(conf: &str) -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            fs::write(temp.path().join("whatap.conf"), conf).unwrap();
+            Self {
+                temp,
+                env: Vec::new(),
+            }
+        }
+
+        fn project(self, text: &str) -> Self {
+            use std::os::unix::fs::PermissionsExt;
+            let path = self.temp.path().join("pyproject.toml");
+            fs::write(&path, format!("[tool.whatap]\n{text}")).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+            self
+        }
+
+        fn env(mut self, name: &str, value: &str) -> Self {
+            self.env.push((name.into(), value.into()));
+            self
+        }
+
+        fn files(&self) -> Files {
+            Files::locate(Some(self.temp.path()), &Env::default(), self.temp.path()).0
+        }
+
+        fn resolve(&self) -> Resolved {
+            resolve(&self.files(), &self.env.iter().cloned().collect(), [])
+        }
+
+        fn findings(&self) -> Vec<String> {
+            let home = format!("{}/", self.files().home.display());
+            self.resolve()
+                .findings
+                .iter()
+                .map(|f| f.to_string().replace(&home, ""))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_environment_file_project_and_default() {
+        let scene =
+            Scene::new("app_name=file\n").project("app_name = \"project\"\nprofile_basetime = 7\n");
+        assert_eq!(scene.resolve().text("app_name"), "file");
+        assert_eq!(scene.resolve().int("profile_basetime"), 7);
+        let scene = scene.env("app_name", "kubernetes");
+        assert_eq!(scene.resolve().text("app_name"), "kubernetes");
+        let scene = scene.env("WHATAP_APP_NAME", "environment");
+        assert_eq!(scene.resolve().text("app_name"), "environment");
+        assert_eq!(
+            scene.resolve().source("app_name"),
+            &Source::Env("WHATAP_APP_NAME".into())
+        );
+        let env = scene.env.iter().cloned().collect();
+        let said = resolve(&scene.files(), &env, [("app_name", "said")]);
+        assert_eq!(said.text("app_name"), "said");
+        assert_eq!(said.findings, []);
+    }
+
+    #[test]
+    fn the_file_may_ask_to_win_over_the_environment() {
+        let scene =
+            Scene::new("use_env_first=no\napp_name=file\n").env("WHATAP_APP_NAME", "environment");
+        assert_eq!(scene.resolve().text("app_name"), "file");
+    }
+
+    #[test]
+    fn every_bad_line_is_named_with_what_is_used_instead() {
+        let scene = Scene::new(concat!(
+            "# mine\n\nwhat is this\nprofile_basetime=fast\nlisence=x\ndebug=maybe\nstat_enabled=true\n",
+            "app_name=a\napp_name=b # c\nprofile_rate=101\n",
+        ));
+        assert_eq!(
+            scene.findings(),
+            [
+                "whatap.conf:3: line ignored: it has no `=`",
+                "whatap.conf:4: profile_basetime: `fast` is not a whole number; using `500`",
+                "whatap.conf:5: lisence: unknown option, ignored; did you mean `license`?",
+                "whatap.conf:6: debug: `maybe` is neither true nor false; using `false`",
+                "whatap.conf:7: stat_enabled: not used by this version",
+                "whatap.conf:8: app_name: set again in line 9, which counts",
+                "whatap.conf:9: app_name: ` #` starts no comment here; it is part of the value",
+                "whatap.conf:10: profile_rate: `101` is not between 0 and 100; using `10`",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_value_falls_back_to_the_next_place_and_not_to_the_default() {
+        let scene = Scene::new("profile_basetime=200\n").env("WHATAP_PROFILE_BASETIME", "soon");
+        assert_eq!(scene.resolve().int("profile_basetime"), 200);
+        assert_eq!(
+            scene.findings(),
+            ["WHATAP_PROFILE_BASETIME: `soon` is not a whole number; using `200`"]
+        );
+    }
+
+    #[test]
+    fn placeholders_are_named_and_the_secret_is_not_shown() {
+        let secret = "xxxxxxxxxxxxxx-xxxxxxxxxxxxxx-secret";
+        let scene = Scene::new(&format!("license={secret}\nwhatap.server.host=<host>\n"));
+        let findings = scene.findings();
+        assert_eq!(
+            findings[0],
+            "whatap.conf:1: license: is not a project access key (a placeholder?)"
+        );
+        assert_eq!(
+            findings[1],
+            "whatap.conf:2: whatap.server.host: `<host>` is a placeholder"
+        );
+        assert!(!findings.join("").contains("secret"));
+        assert!(scene.resolve().licence_finding().is_some());
+    }
+
+    #[test]
+    fn a_server_without_a_licence_is_an_error_and_none_is_needed_locally() {
+        assert!(Scene::new("whatap.server.host=h\n").findings()[0].contains("license: is missing"));
+        assert_eq!(Scene::new("").findings(), [""; 0]);
+        assert!(Scene::new("").resolve().is_local());
+    }
+
+    #[test]
+    fn absent_means_on_and_debug_in_the_environment_is_not_ours() {
+        let scene =
+            Scene::new("license=x21og000g40o4-xa1g7104gk2oc-xq3gf00000000\nwhatap.server.host=h\n")
+                .env("debug", "true");
+        let resolved = scene.resolve();
+        assert!(resolved.is_on());
+        assert!(!resolved.bool("debug"));
+        assert!(
+            !Scene::new("")
+                .env("WHATAP_DEBUG", "false")
+                .resolve()
+                .bool("debug")
+        );
+        for yes in ["True", "1", "yes", "on"] {
+            assert!(
+                Scene::new(&format!("debug={yes}\n"))
+                    .resolve()
+                    .bool("debug"),
+                "{yes}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_launch_keeps_its_precedence_when_the_file_changes() {
+        let scene = Scene::new("profile_basetime=100\ntrace_cpu=true\n")
+            .env("WHATAP_PROFILE_BASETIME", "7")
+            .env("WHATAP_LICENSE", "k");
+        let mut resolved = scene.resolve();
+        resolved.set_default_name("shop");
+        let mut launch = Launch::new();
+        resolved.files.describe(&mut launch);
+        resolved.describe(&mut launch);
+        let home = scene.files().home;
+        assert_eq!(
+            launch.to_string(),
+            format!(
+                "1;_home={};_app=shop;!profile_basetime=7;trace_cpu=true",
+                home.display()
+            )
+        );
+
+        fs::write(
+            home.join("whatap.conf"),
+            "profile_basetime=300\nprofile_rate=5\n",
+        )
+        .unwrap();
+        let later = resolve_launch(&Launch::parse(&launch.to_string()).unwrap()).unwrap();
+        assert_eq!(later.int("profile_basetime"), 7);
+        assert_eq!(later.int("profile_rate"), 5);
+        assert!(
+            !later.bool("trace_cpu"),
+            "a removed key returns to its default"
+        );
+        assert_eq!(later.app_name(), "shop");
+        assert_eq!(
+            later.changes(&resolved).map(|o| o.name).collect::<Vec<_>>(),
+            ["license", "profile_rate", "trace_cpu"]
+        );
+    }
+
+    #[test]
+    fn the_options_block_is_bounded_and_holds_whole_lines() {
+        let scene = Scene::new("trace_cpu=on\ntrace_ignore_url_set=/a;b,/c\nprofile_basetime=9\n");
+        let resolved = scene.resolve();
+        assert_eq!(
+            resolved.tracer_block(1000),
+            "trace_ignore_url_set=/a%3Bb,/c\ntrace_cpu=true\n"
+        );
+        assert_eq!(resolved.tracer_block(20), "trace_cpu=true\n");
+    }
+
+    #[test]
+    fn unreadable_files_are_one_finding() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("whatap.conf")).unwrap();
+        let (files, _) = Files::locate(Some(temp.path()), &Env::default(), temp.path());
+        let resolved = resolve(&files, &Env::default(), []);
+        assert_eq!(resolved.findings.len(), 1);
+        assert!(
+            resolved.findings[0]
+                .to_string()
+                .contains("not a regular file")
+        );
+    }
+
+    #[test]
+    fn mistyped_variables_are_noticed() {
+        assert_eq!(
+            Scene::new("").env("WHATAP_LISENSE", "x").findings(),
+            [
+                "WHATAP_LISENSE: no option has this environment variable; did you mean `WHATAP_LICENSE`?"
+            ]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_is_too_strange(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let scene = Scene::new("");
+            fs::write(scene.files().config, &bytes).unwrap();
+            for f in scene.resolve().findings {
+                proptest::prop_assert!(!f.to_string().contains('\n'));
+            }
+        }
+    }
+}
