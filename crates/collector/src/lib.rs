@@ -1,1 +1,11 @@
+//! The local collector and its watchdog: rings in, spool, uplink out.
+//!
+//! A launch calls [`ensure::ensure`], which leaves a [`watch`] behind; that keeps a collector ([`run`]) alive. The collector
+//! hands shared memory to tracers ([`rings`]), takes their frames, and gives them to the [`pipeline`], which spools and
+//! sends them. Only what is spooled is taken out of a ring, so a collector may die at any time.
+
+pub mod ensure;
+pub mod instance;
+pub mod normalise;
 pub mod pipeline;
+pub mod process;
