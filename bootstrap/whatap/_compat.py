@@ -1,0 +1,204 @@
+"""What differs between Python versions, and nothing else. No other file tests the version."""
+import sys
+
+from . import _native
+
+PY2 = sys.version_info[0] == 2
+VERSION = sys.version_info[:3]
+
+_time = _native.load('time')
+_collections = _native.load('_collections')
+_itertools = _native.load('itertools')
+_random = _native.load('_random')
+_struct = _native.load('_struct')
+_zlib = _native.load('zlib')
+
+Struct = _struct.Struct
+crc32 = _zlib.crc32
+deque = _collections.deque
+count = _itertools.count
+repeat = _itertools.repeat
+Random = _random.Random
+
+if PY2:
+    _thread = __import__('thread')
+    map = _itertools.imap
+    zip = _itertools.izip
+    text = __builtins__['unicode'] if type(__builtins__) is dict else __builtins__.unicode
+    integers = (int, long)  # noqa: F821 - exists where this runs
+    character = unichr  # noqa: F821
+    next_of = lambda iterator: iterator.next  # noqa: E731
+    # crc32 is signed here
+    _crc32 = crc32
+
+    def crc32(data, start=0):
+        return _crc32(data, start) & 0xffffffff
+else:
+    import _thread
+    map = map
+    zip = zip
+    text = str
+    integers = (int,)
+    character = chr
+    next_of = lambda iterator: iterator.__next__  # noqa: E731
+
+get_ident = _thread.get_ident
+allocate_lock = _thread.allocate_lock
+
+if hasattr(_time, 'monotonic_ns'):
+    clock = _time.monotonic_ns
+    wall = _time.time_ns
+elif hasattr(_time, 'monotonic'):
+    def clock(monotonic=_time.monotonic):
+        """Nanoseconds of a clock that nobody sets."""
+        return int(monotonic() * 1e9)
+
+    def wall(time=_time.time):
+        """Nanoseconds since 1970-01-01 UTC."""
+        return int(time() * 1e9)
+else:
+    # Python 2.7 has only the clock that somebody may set: durations are clamped at zero.
+    def clock(time=_time.time):
+        return int(time() * 1e9)
+
+    wall = clock
+
+cpu_clock = getattr(_time, 'thread_time_ns', None)
+
+
+def context_variable(name):
+    """A value per execution context, as get/set functions.
+
+    `contextvars` where it exists, else one per greenlet or thread. On Python 3.3-3.6, and with a greenlet
+    that does not know contexts (before 0.4.17), greenlets are told apart by the greenlet itself.
+    """
+    try:
+        variable = _native.load('_contextvars').ContextVar(name, default=None)
+    except ImportError:
+        return _Local(name)
+    return variable
+
+
+class _Local(object):
+    """Per greenlet if greenlets are in use, else per thread."""
+
+    def __init__(self, name):
+        self._name = '_' + name
+        self._local = _thread._local()
+
+    def get(self):
+        place = self._local
+        module = sys.modules.get('greenlet')
+        if module is not None:
+            place = module.getcurrent()
+        return getattr(place, self._name, None)
+
+    def set(self, value):
+        place = self._local
+        module = sys.modules.get('greenlet')
+        if module is not None:
+            place = module.getcurrent()
+        setattr(place, self._name, value)
+
+
+def greenlets_share_context(module):
+    """Whether this greenlet module runs greenlets of one thread in one context."""
+    return not getattr(module, 'GREENLET_USE_CONTEXT_VARS', False)
+
+
+def random_seed():
+    """A number that no other process has."""
+    import posix
+    try:
+        with _open('/dev/urandom') as source:
+            data = source.read(16)
+    except (OSError, IOError):
+        data = b''
+    seed = 0
+    for byte in bytearray(data):
+        seed = seed << 8 | byte
+    return seed ^ wall() ^ posix.getpid() << 32
+
+
+def _open(path):
+    return open(path, 'rb', 0)
+
+
+_pack_word = Struct('<Q').pack
+_unpack_word = Struct('<Q').unpack
+_pack_half = Struct('<I').pack
+_unpack_half = Struct('<I').unpack
+
+
+class _Words(object):
+    """Numbers of a fixed width in shared memory, for Python 2.7. Stored by slice: one copy, never zeroed first."""
+
+    __slots__ = ('_memory', '_width', '_pack', '_unpack')
+
+    def __init__(self, memory, width, pack, unpack):
+        self._memory = memory
+        self._width = width
+        self._pack = pack
+        self._unpack = unpack
+
+    def __getitem__(self, index):
+        at = index * self._width
+        return self._unpack(bytes(self._memory[at:at + self._width]))[0]
+
+    def __setitem__(self, index, value):
+        at = index * self._width
+        self._memory[at:at + self._width] = self._pack(value)
+
+
+def words_of(memory):
+    """`memory` as numbers of eight bytes and of four."""
+    if PY2:
+        return _Words(memory, 8, _pack_word, _unpack_word), _Words(memory, 4, _pack_half, _unpack_half)
+    view = memoryview(memory)
+    if view.format != 'B':
+        view = view.cast('B')
+    return view.cast('Q'), view.cast('I')
+
+
+def counter(memory, words, index, start):
+    """An iterator whose every step stores the next number in a word: one C call, so that no thread and no
+    signal handler comes between counting and storing."""
+    if PY2:
+        place = slice(index * 8, index * 8 + 8)
+        return map(memory.__setitem__, repeat(place), map(_pack_word, count(start + 1)))
+    return map(words.__setitem__, repeat(index), count(start + 1))
+
+
+MADV_WIPEONFORK = 18
+PAGE = 4096
+
+
+def fork_page():
+    """Something whose item 0 is true in this process and false in a forked child.
+
+    A page that the kernel wipes at fork (Python 3.8+, Linux 4.14+), else the process id.
+    """
+    try:
+        mmap = _native.load('mmap')
+        page = mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        page.madvise(MADV_WIPEONFORK)
+        page[0] = 1
+        return memoryview(page)
+    except (ImportError, AttributeError, OSError, ValueError, TypeError):
+        return _Pid()
+
+
+class _Pid(object):
+    __slots__ = ('_pid', '_ask')
+
+    def __init__(self):
+        import posix
+        self._ask = posix.getpid
+        self._pid = posix.getpid()
+
+    def __getitem__(self, index):
+        return self._ask() == self._pid
+
+
+def nothing(*args, **kwargs):
+    """Does nothing, for things that are switched off."""

@@ -1,0 +1,169 @@
+"""Exceptions as text: class, message, stack with source lines, causes. Nothing of the exception is kept.
+
+No method of the application's classes is called: a message is made of the exception's arguments as far as
+they are plain values.
+"""
+import sys
+
+from . import guard, wire
+from ._compat import PY2, integers, text as text_type
+
+MAX_FRAMES = 100
+MAX_CAUSES = 5
+MAX_SOURCE_LINE = 200
+MAX_SOURCE_FILE = 2 * 1024 * 1024
+MAX_SOURCE_LINES = 2000
+
+_lines = {}
+
+
+def describe(kind, error, trace):
+    """The three texts of an error, encoded: class, message, stack."""
+    stack = _stack(error, trace)
+    return wire.encode(class_name(kind)) + wire.encode(message(error)) + wire.encode(stack)
+
+
+def short(error):
+    """`class: message` of an exception."""
+    return _utf8(class_name(type(error))) + b': ' + wire.clean(message(error))
+
+
+def class_name(kind):
+    """With its module, unless that is the builtin one."""
+    try:
+        module = type.__getattribute__(kind, '__module__')
+        name = type.__getattribute__(kind, '__name__' if PY2 else '__qualname__')
+    except (AttributeError, TypeError):
+        return '?'
+    if type(module) is not str or module in ('builtins', 'exceptions', '__main__'):
+        return name
+    return module + '.' + name
+
+
+def message(error):
+    """What `str(error)` would most likely say."""
+    try:
+        values = BaseException.args.__get__(error)
+    except (AttributeError, TypeError):
+        return ''
+    if type(values) is not tuple or not values:
+        return ''
+    if isinstance(error, EnvironmentError) and 2 <= len(values) <= 5 and type(values[0]) in integers:
+        return _os_message(values)
+    if len(values) == 1:
+        return _plain(values[0])
+    return b'(' + b', '.join([_plain(value) for value in values[:10]]) + b')'
+
+
+def _os_message(values):
+    named = [value for value in values[2:3] if value is not None]
+    said = b'[Errno ' + _plain(values[0]) + b'] ' + _plain(values[1])
+    return said + b': ' + _plain(named[0]) if named else said
+
+
+def _plain(value):
+    return wire.clean(value)
+
+
+def stack_of(frame):
+    """The stack of a running frame, innermost last."""
+    found = []
+    while frame is not None and len(found) < MAX_FRAMES:
+        code = frame.f_code
+        if not code.co_filename.startswith(guard.HERE):
+            found.append(_line(code, frame.f_lineno))
+        frame = frame.f_back
+    found.reverse()
+    return b''.join(found)
+
+
+def _stack(error, trace):
+    parts = [_frames(trace)]
+    seen = [error]
+    while len(seen) <= MAX_CAUSES:
+        cause = _cause(error)
+        if cause is None or any([cause is earlier for earlier in seen]):
+            break
+        seen.append(cause)
+        closing = b'cause\0' + _one_line(class_name(type(cause))) + b'\0' + _one_line(message(cause)) + b'\n'
+        parts.append(_frames(BaseException.__dict__['__traceback__'].__get__(cause)) + closing)
+        error = cause
+    del error, seen, trace
+    parts.reverse()
+    return b''.join(parts)
+
+
+def _cause(error):
+    if PY2:
+        return None
+    try:
+        own = BaseException.__dict__
+        cause = own['__cause__'].__get__(error)
+        if cause is None and not own['__suppress_context__'].__get__(error):
+            cause = own['__context__'].__get__(error)
+        return cause
+    except (KeyError, AttributeError, TypeError):
+        return None
+
+
+def _frames(trace):
+    found = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith(guard.HERE):
+            found.append(_line(code, trace.tb_lineno))
+            if len(found) > 2 * MAX_FRAMES:
+                del found[MAX_FRAMES // 2]
+        trace = trace.tb_next
+    if len(found) > MAX_FRAMES:
+        del found[MAX_FRAMES // 2:-(MAX_FRAMES // 2)]
+    return b''.join(found)
+
+
+def _line(code, number):
+    key = (code, number)
+    line = _lines.get(key)
+    if line is None:
+        name = code.co_filename
+        source = _source(name, number)
+        line = b'\0'.join([_one_line(name), str(number).encode('ascii'), _one_line(code.co_name), source]) + b'\n'
+        if len(_lines) >= MAX_SOURCE_LINES:
+            _lines.clear()
+        _lines[key] = line
+    return line
+
+
+def _one_line(value):
+    return _utf8(value).replace(b'\n', b' ').replace(b'\0', b' ')
+
+
+def _utf8(value):
+    return wire.clean(value)
+
+
+def _source(name, number):
+    """The source line, from linecache if the program has it, else from the file."""
+    cache = sys.modules.get('linecache')
+    try:
+        known = cache.cache.get(name) if cache is not None and type(cache.cache) is dict else None
+        if type(known) is tuple and len(known) == 4 and type(known[2]) is list:
+            line = known[2][number - 1] if 0 < number <= len(known[2]) else ''
+        else:
+            line = _read_line(name, number)
+    except (OSError, IOError, AttributeError, ValueError, TypeError, IndexError):
+        return b''
+    return _one_line(line.strip())[:MAX_SOURCE_LINE]
+
+
+def _read_line(name, number):
+    if name[:1] == '<':
+        return b''
+    with open(name, 'rb', 0) as source:
+        data = source.read(MAX_SOURCE_FILE)
+    at = 0
+    for _ in range(number - 1):
+        at = data.find(b'\n', at) + 1
+        if at == 0:
+            return b''
+    end = data.find(b'\n', at)
+    return data[at:end if end >= 0 else len(data)][:1000]

@@ -1,0 +1,607 @@
+"""The transaction of the calling context, its steps, and their way into the ring.
+
+Nothing here raises into the application: a fault of ours ends in None or in nothing, everything else that
+passes through is the application's (see guard.py).
+"""
+import sys
+
+from . import errors, guard, ring as rings, wire
+from ._compat import PY2, Random, clock, context_variable, cpu_clock, get_ident, random_seed, text as text_type
+from ._compat import Struct
+from .wire import DBC, ERROR, FETCH, FUNCTION, HTTP, LOG, MESSAGE, METHOD, OTHER, SQL, TASK, WEB  # noqa: F401
+
+MAX_STEPS = 1000
+MAX_ATTRIBUTES = 64
+MAX_LOGS = 100
+MAX_TRACESTATE = 512
+
+LIVE, ENDED = 1, 2
+
+_ring = rings.Ring()
+_random = Random(random_seed()).getrandbits
+_context = context_variable('whatap')
+_get = _context.get
+_set = _context.set
+
+_slot_head = Struct('<IBxHQQQ8x68sIBBHI').pack
+_slot_state = Struct('<BBHI72s').pack
+_texts = wire.texts
+_trace_bytes = Struct('<QQ')
+
+
+# -- public: the calling context
+
+def current():
+    """The calling context's transaction, if it belongs to this process and has not ended."""
+    tx = _get()
+    if tx is not None and tx.state == LIVE and tx.ring.alive[0]:
+        return tx
+    return None
+
+
+def begin(method, path, host=None, client=None, user_agent=None, referer=None, traceparent=None, tracestate=None,
+          kind=WEB):
+    """Begins a transaction and makes it the context's. None: off, ignored, or inside another one."""
+    try:
+        ring = _ring
+        if not ring.alive[0]:
+            ring = _forked()
+        if ring.words[12] != ring.control and not ring.attend():
+            return None
+        tx = _get()
+        if tx is not None and tx.state == LIVE and tx.ring is ring and not _abandoned(tx):
+            return None
+        if ignored is not None and kind == WEB and ignored(path):
+            return None
+        now = clock()
+        if not 0 <= now - ring.anchor <= 1000000000:
+            ring.renew(now)
+        tx = Transaction()
+        tx.ring = ring
+        tx.kind = kind
+        tx.method = method
+        tx.path = tx.name = path
+        tx.host = host
+        tx.client = client
+        tx.agent = user_agent
+        tx.referer = referer
+        tx.start = now
+        tx.wall = wall = now // 1000 + ring.offset
+        tx.id = identity = _random(64) or 1
+        tx.trace = None
+        tx.tracestate = None
+        tx.parent = tx.flags = tx.status = tx.cut = tx.logs = 0
+        tx.steps = []
+        tx.open = 0
+        tx.user = tx.attributes = tx.error = tx.handled = tx.body = None
+        tx.returned = False
+        tx.thread = thread = get_ident()
+        tx.cpu = cpu_clock() if measure_cpu else 0
+        if traceparent is not None:
+            _follow(tx, traceparent, tracestate)
+        free = ring.free
+        if free:
+            tx.slot = slot = free.pop()
+            version = ring.versions[slot] + 1
+            ring.versions[slot] = version + 1
+            label = _label(method, path)
+            at = rings.SLOTS_AT + slot * rings.SLOT_BYTES
+            tx.at = at
+            ring.memory[at:at + 120] = _slot_head(version, len(label), 0, identity, wall, thread, label, version, 0, 0, 0, 0)
+        else:
+            tx.slot = tx.at = -1
+        tx.state = LIVE
+        _set(tx)
+        ring.begun()
+        return tx
+    except BaseException:
+        if not guard.ours():
+            raise
+        return None
+
+
+def activate(tx):
+    """Makes `tx` (or None) the context's transaction; the answer is for `deactivate`."""
+    earlier = _get()
+    _set(tx)
+    return earlier
+
+
+def deactivate(earlier):
+    """Puts back what `activate` found, unless it has ended by now."""
+    if earlier is not None and earlier.state != LIVE:
+        earlier = None
+    _set(earlier)
+
+
+def capture():
+    """The transaction to carry into another thread, or None."""
+    return current()
+
+
+def run_with(tx, function, args=(), kwargs=None):
+    """Calls `function` exactly once with `tx` as the context's transaction."""
+    if tx is None or tx.state != LIVE or not tx.ring.alive[0]:
+        return function(*args, **(kwargs or {}))
+    earlier = _get()
+    _set(tx)
+    try:
+        return function(*args, **(kwargs or {}))
+    finally:
+        _set(earlier)
+
+
+class Transaction(object):
+    """One request or task. Made by `begin` only."""
+
+    __slots__ = (
+        'ring', 'state', 'kind', 'name', 'method', 'path', 'host', 'client', 'agent', 'referer', 'user', 'tracestate',
+        'start', 'wall', 'id', 'trace', 'parent', 'flags', 'status', 'cpu', 'thread', 'steps', 'cut', 'open', 'logs',
+        'attributes', 'error', 'handled', 'body', 'slot', 'at', 'returned', '__weakref__')
+
+    def set_name(self, name):
+        """The name that transactions are grouped by: a route template."""
+        if name is self.name or self.state != LIVE:
+            return
+        try:
+            self.name = name
+            at = self.at
+            if at >= 0:
+                ring = self.ring
+                version = ring.versions[self.slot] - 1
+                label = _label(self.method, name)
+                ring.memory[at:at + 112] = _slot_head(
+                    version, len(label), 0, self.id, self.wall, self.thread, label, version, 0, 0, 0, 0)[:112]
+        except BaseException:
+            if not guard.ours():
+                raise
+
+    def set_user(self, user):
+        """Who the request was for, as text."""
+        self.user = user
+
+    def set(self, key, value):
+        """Adds an attribute."""
+        pairs = self.attributes
+        if pairs is None:
+            pairs = self.attributes = []
+        if len(pairs) < MAX_ATTRIBUTES:
+            pairs.append((key, value))
+
+    def fail(self, kind, error, trace):
+        """Remembers why this transaction failed. The first one wins."""
+        if self.error is None and self.state == LIVE:
+            try:
+                self.error = errors.describe(kind, error, trace)
+            except BaseException:
+                if not guard.ours():
+                    raise
+
+    def handle(self, kind, error, trace):
+        """Remembers an exception that the framework made an answer of: the error if the answer is a 5xx, else a step."""
+        if self.handled is None and self.state == LIVE:
+            try:
+                self.handled = (errors.describe(kind, error, trace), clock())
+            except BaseException:
+                if not guard.ours():
+                    raise
+
+    def end(self, status=0):
+        """Ends it: one frame. Idempotent."""
+        if self.state != LIVE:
+            return
+        try:
+            _end(self, status)
+        except BaseException:
+            # Whatever came between: finish, then let through what is not ours.
+            mine = guard.ours()
+            _end_after_all(self, status)
+            if not mine:
+                raise
+
+    # -- steps
+
+    def sql(self, statement, system, target):
+        """Begins a SQL step."""
+        return _step(self, SQL, 2, statement, system, target, None)
+
+    def fetch(self, statement, system, target):
+        """Begins the fetching of a statement's rows."""
+        return _step(self, FETCH, 2, statement, system, target, None)
+
+    def http(self, method, url, target):
+        """Begins an outgoing HTTP call. `url` without user information and query."""
+        step = _step(self, HTTP, 3, url, method, target, None)
+        if step is not NO_STEP:
+            step.span_id = _random(64) or 1
+        return step
+
+    def dbc(self, target, system):
+        """Begins a connection to a database."""
+        return _step(self, DBC, 4, target, system, None, None)
+
+    def call(self, name):
+        """Begins a method step."""
+        return _step(self, METHOD, 1, name, None, None, None)
+
+    def log(self, severity, level, logger, message):
+        """A log record, with OpenTelemetry's severity number."""
+        if self.logs >= MAX_LOGS:
+            self.cut += 1
+            return
+        self.logs += 1
+        _point(self, LOG, severity, message, logger, level, None)
+
+    def message(self, title, text):
+        """A remark."""
+        _point(self, MESSAGE, 0, title, text, None, None)
+
+    def traceparent(self, span=None):
+        """The W3C header that names this transaction, or one of its calls, as the caller."""
+        return '00-%s-%016x-%02x' % (_trace_text(self), span or self.id, 1 if self.flags & wire.FLAG_SAMPLED or not self.parent else 0)
+
+    def trace_id(self):
+        """32 hex digits."""
+        return _trace_text(self)
+
+
+class Step(object):
+    """Something that a transaction is doing. Made by a transaction's methods only."""
+
+    __slots__ = ('tx', 'kind', 'a', 'b', 'c', 'd', 'start', 'duration', 'value', 'flags', 'parent', 'index', 'span_id', 'repeat')
+
+    def end(self, value=0, error=None):
+        """`value`: rows or status. `error`: the exception, which is not kept. Idempotent."""
+        tx = self.tx
+        if tx is None:
+            return
+        try:
+            self.tx = None
+            if tx.state != LIVE:
+                return
+            self.duration = clock() - self.start
+            if value is not None:
+                self.value = value
+            if error is not None:
+                self.flags |= wire.STEP_FAILED
+                self.d = errors.short(error)
+            if tx.open == self.index + 1:
+                tx.open = self.parent
+            at = tx.at
+            if at >= 0 and tx.ring.alive[0]:
+                tx.ring.memory[at + 112] = _IDLE
+        except BaseException:
+            if not guard.ours():
+                raise
+
+    def traceparent(self):
+        """The header for the peer: this step is the caller."""
+        tx = self.tx
+        return tx.traceparent(self.span_id) if tx is not None else None
+
+
+class _NoStep(object):
+    """Beyond the limit of steps: nothing is recorded."""
+
+    __slots__ = ()
+    span_id = 0
+    tx = None
+
+    def end(self, value=0, error=None):
+        """Nothing."""
+
+    def traceparent(self):
+        """No header."""
+        return None
+
+
+NO_STEP = _NoStep()
+_IDLE = b'\0' if PY2 else 0
+
+# Set from the options.
+ignored = None
+measure_cpu = False
+
+
+# -- private
+
+def _step(tx, kind, state, a, b, c, d):
+    try:
+        steps = tx.steps
+        index = len(steps)
+        if index >= MAX_STEPS or tx.state != LIVE:
+            tx.cut += 1
+            return NO_STEP
+        step = Step()
+        step.tx = tx
+        step.kind = kind
+        step.a = a
+        step.b = b
+        step.c = c
+        step.d = d
+        step.flags = step.span_id = 0
+        step.value = -1 if kind == SQL else 0
+        step.repeat = 1
+        step.parent = tx.open
+        step.index = index
+        step.duration = 0
+        steps.append(step)
+        tx.open = index + 1
+        step.start = now = clock()
+        at = tx.at
+        if at >= 0 and tx.ring.alive[0]:
+            text = _prefix(a)
+            tx.ring.memory[at + 112:at + 192] = _slot_state(
+                state, len(text), index & 0xffff, _bounded((now - tx.start) // 1000000), text)
+            if tx.ring.memory[rings.STACK_WANTED_AT + tx.slot] != _IDLE:
+                _take_stack(tx)
+        return step
+    except BaseException:
+        if not guard.ours():
+            raise
+        return NO_STEP
+
+
+def _point(tx, kind, value, a, b, c, d):
+    """A step without a duration."""
+    try:
+        if len(tx.steps) >= MAX_STEPS or tx.state != LIVE:
+            tx.cut += 1
+            return
+        now = clock()
+        tx.steps.append(_encoded(kind, 0, tx.open, now - tx.start, 0, value, 1, 0, a, b, c, d))
+    except BaseException:
+        if not guard.ours():
+            raise
+
+
+def _take_stack(tx):
+    """The collector wants to know where this transaction is."""
+    tx.flags |= wire.FLAG_STACKS
+    stack = errors.stack_of(sys._getframe(2))
+    tx.steps.append(_encoded(wire.STACK, 0, tx.open, clock() - tx.start, 0, 0, 1, 0, stack, None, None, None))
+
+
+def _end(tx, status):
+    ring = tx.ring
+    if not ring.alive[0]:
+        # Begun by the parent of this forked child: it is the parent's.
+        tx.state = ENDED
+        _set(None)
+        return
+    body = tx.body
+    if body is None:
+        body = tx.body = _encode(tx, status)
+    ring.end(body)
+    tx.state = ENDED
+    _leave(tx, ring)
+
+
+def _leave(tx, ring):
+    slot = tx.slot
+    if slot >= 0:
+        tx.slot = -1
+        version = ring.versions[slot]
+        words = ring.words32
+        at = tx.at >> 2
+        words[at] = version
+        words[at + 27] = version
+        ring.free.append(slot)
+    if _get() is tx:
+        _set(None)
+    tx.body = None
+    ring.drain()
+
+
+def _end_after_all(tx, status):
+    """The end was interrupted, or failed: once more, without doing anything twice."""
+    try:
+        ring = tx.ring
+        body = tx.body
+        if tx.state == LIVE:
+            if body is None:
+                next(rings.zip(ring.published, ring.lost_encode))
+            elif not ring.holds(body):
+                ring.end(body)
+            tx.state = ENDED
+        _leave(tx, ring)
+    except BaseException:
+        if not guard.ours():
+            raise
+
+
+def _encode(tx, status):
+    """The frame of a transaction, without its place."""
+    now = clock()
+    duration = (now - tx.start) // 1000
+    flags = tx.flags
+    if status:
+        tx.status = status
+    status = tx.status
+    error = tx.error
+    if tx.handled is not None:
+        if error is None and (type(status) is not int or status >= 500 or status == 0):
+            error = tx.handled[0]
+        else:
+            _error_step(tx)
+    if error is not None:
+        flags |= wire.FLAG_ERROR
+        failure = error
+    else:
+        failure = _NO_ERROR
+        if status >= 500:
+            flags |= wire.FLAG_ERROR
+    text = wire.text
+    head = (text(tx.name) + text(tx.method) + text(tx.path) + text(tx.host) + text(tx.client) + text(tx.agent)
+            + text(tx.referer) + text(tx.user) + failure + text(tx.tracestate))
+    steps = tx.steps
+    cut = tx.cut
+    count = len(steps)
+    if count:
+        data = b''.join([step if type(step) is bytes else _finished(tx, step, now) for step in steps])
+        if len(data) > MAX_STEP_BYTES:
+            data, count = _cut_steps(tx, steps, now)
+            cut += len(steps) - count
+    else:
+        data = b''
+    if cut:
+        for _ in range(min(cut, 100000)):
+            tx.ring.steps_cut()
+    cpu = _cpu_since(tx.cpu) if tx.cpu else wire.NO_CPU
+    trace = tx.trace
+    if trace is None:
+        trace = _own_trace(tx)
+    return wire.transaction(
+        flags, tx.id, trace, tx.parent, tx.wall, duration if duration > 0 else 0, cpu, _status(status), tx.kind, cut,
+        tx.thread, head, data, count, wire.attributes(tx.attributes)), flags
+
+
+MAX_STEP_BYTES = 56 * 1024
+_NO_ERROR = wire.EMPTY * 3
+
+
+def _status(status):
+    return status if type(status) is int and 0 <= status <= 0xffff else 0
+
+
+def _cpu_since(start):
+    used = (cpu_clock() - start) // 1000
+    return used if 0 <= used < wire.NO_CPU else wire.NO_CPU
+
+
+def _error_step(tx):
+    failure, when = tx.handled
+    if len(tx.steps) >= MAX_STEPS:
+        tx.cut += 1
+        return
+    tail = failure + wire.EMPTY
+    tx.steps.append(wire.step(ERROR, 0, 0, _micros(when - tx.start), 0, 0, 1, 0, tail))
+
+
+def _cut_steps(tx, steps, now):
+    """As many of the first steps as fit."""
+    parts = []
+    room = MAX_STEP_BYTES
+    for step in steps:
+        data = step if type(step) is bytes else _finished(tx, step, now)
+        room -= len(data)
+        if room < 0:
+            break
+        parts.append(data)
+    return b''.join(parts), len(parts)
+
+
+def _finished(tx, step, now):
+    if step.tx is not None:
+        # Still running: a thread of the transaction's, or a response that nobody closed.
+        step.tx = None
+        step.duration = now - step.start
+    return _encoded(step.kind, step.flags, step.parent, step.start - tx.start, step.duration, step.value, step.repeat,
+                    step.span_id, step.a, step.b, step.c, step.d)
+
+
+def _encoded(kind, flags, parent, start, duration, value, repeat, span, a, b, c, d):
+    text = wire.text
+    tail = text(a) + text(b) + text(c) + text(d)
+    return wire.step(kind, flags, parent, _micros(start), _micros(duration), _value(value), repeat, span, tail)
+
+
+def _value(value):
+    return value if type(value) in _INTS and -0x80000000 <= value < 0x80000000 else -1
+
+
+_INTS = (int, type(1 << 62))
+
+
+def _micros(nanoseconds):
+    return _bounded(nanoseconds // 1000)
+
+
+def _bounded(number):
+    return 0 if number < 0 else number if number < 0xffffffff else 0xffffffff
+
+
+def _own_trace(tx):
+    """The second half of an own trace id is the transaction's id: 64 more random bits would say nothing more."""
+    tx.trace = trace = _trace_bytes.pack(_random(64), tx.id)
+    return trace
+
+
+def _trace_text(tx):
+    trace = tx.trace
+    if trace is None:
+        trace = _own_trace(tx)
+    return ''.join(['%02x' % byte for byte in bytearray(trace)])
+
+
+def _label(method, path):
+    """Method and name for the slot, at most 68 bytes."""
+    if method is not None:
+        path = '%s %s' % (method, path[:68]) if type(method) is str and type(path) is str else path
+    return wire.clean(path)[:68]
+
+
+def _prefix(value):
+    if type(value) is text_type or type(value) is bytes:
+        value = value[:72]
+    return wire.clean(value)[:72]
+
+
+def _abandoned(tx):
+    """Whether the context's transaction is over though nobody ended it; if so it is ended now.
+
+    Either its response has been returned and nobody closed it, or a signal handler's exception came between.
+    """
+    if not tx.returned:
+        if tx.kind != WEB or tx.thread != get_ident() or _on_stack(tx, sys._getframe(2)):
+            return False
+    tx.end(tx.status)
+    return True
+
+
+def _on_stack(tx, frame):
+    """Whether one of our own callers works for this transaction."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(guard.HERE) and frame.f_locals.get('tx') is tx:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _forked():
+    """A child makes everything its own: ring, identities. What its parent began stays with the parent."""
+    global _ring, _random
+    _random = Random(random_seed()).getrandbits
+    _ring = ring = rings.Ring()
+    return ring
+
+
+def _follow(tx, traceparent, tracestate):
+    """Takes the caller's trace over. Any other text is ignored and counted."""
+    try:
+        if type(traceparent) is not str or not 55 <= len(traceparent) <= 256:
+            raise ValueError
+        parts = traceparent.split('-', 4)
+        version, trace, span, flags = parts[:4]
+        if len(version) != 2 or len(trace) != 32 or len(span) != 16 or len(flags) != 2 or version == 'ff':
+            raise ValueError
+        if version == '00' and len(parts) != 4 or not _HEX.issuperset(version + trace + span + flags):
+            raise ValueError
+        parent = int(span, 16)
+        data = bytes(bytearray.fromhex(trace if not PY2 else text_type(trace)))
+        if parent == 0 or data == _NO_TRACE:
+            raise ValueError
+    except ValueError:
+        global bad_traceparents
+        bad_traceparents += 1
+        return
+    tx.trace = data
+    tx.parent = parent
+    tx.flags = wire.FLAG_REMOTE_PARENT | (wire.FLAG_SAMPLED if int(flags, 16) & 1 else 0)
+    if type(tracestate) is str:
+        tx.tracestate = tracestate[:MAX_TRACESTATE]
+
+
+bad_traceparents = 0
+_HEX = frozenset('0123456789abcdef')
+_NO_TRACE = b'\0' * 16
