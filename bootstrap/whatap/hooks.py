@@ -17,18 +17,15 @@ TABLE = [
     ('django.core.handlers.asgi', 'django', 'instrument_asgi'),
     ('django.core.handlers.base', 'django', 'instrument_base'),
     ('django.core.handlers.exception', 'django', 'instrument_exception'),
-    ('django.db.backends.sqlite3.base', 'django', 'instrument_sqlite3'),
+    ('django.urls.resolvers', 'django', 'instrument_resolvers'),
     ('psycopg2', 'psycopg2', 'instrument'),
-    ('psycopg2.extensions', 'psycopg2', 'instrument_extensions'),
     ('psycopg', 'psycopg', 'instrument'),
     ('http.client', 'httpclient', 'instrument'),
     ('httplib', 'httpclient', 'instrument'),
     ('urllib3.connectionpool', 'urllib3', 'instrument'),
-    ('requests.sessions', 'requests', 'instrument'),
     ('logging', 'logging', 'instrument'),
     ('threading', 'threads', 'instrument'),
     ('concurrent.futures.thread', 'futures', 'instrument'),
-    ('asyncio.base_events', 'asyncio', 'instrument'),
 ]
 
 _rows = {}
