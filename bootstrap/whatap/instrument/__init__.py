@@ -1,0 +1,1 @@
+"""One file per library, read when the library is imported."""

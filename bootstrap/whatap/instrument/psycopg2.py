@@ -1,0 +1,152 @@
+"""psycopg2: connections and cursors are C types that cannot be patched, so `connect` makes a subclass of what it would have made.
+
+The connection's subclass puts our `cursor()` *behind* the caller's class and in front of psycopg2's own: whatever the caller's class
+does (dictionary cursors, say), its last word on the cursor's class passes there. The cursor's subclass sits in front of the
+caller's, so that each call from outside is one step. `register_type`, `isinstance`, `with`, pools and copying see real psycopg2 objects.
+"""
+from ..guard import guarded
+from ..hooks import look_like, wrap
+from ..tx import NO_STEP, current
+from ._database import statement, target, target_of_arguments
+
+SYSTEM = 'postgresql'
+MAX_CLASSES = 256
+
+_connections = {}
+_cursors = {}
+_bases = {}
+
+
+def instrument(module):
+    extensions = module.extensions
+    _bases['connection'], _bases['cursor'] = extensions.connection, extensions.cursor
+    wrap(module, 'connect', traced_connect)
+
+
+def traced_connect(connect):
+    def wrapper(dsn=None, connection_factory=None, cursor_factory=None, **kwargs):
+        factory = traced_class(connection_factory, 'connection', _connections, connection_members)
+        tx = current()
+        if tx is None:
+            connection = connect(dsn, factory, cursor_factory, **kwargs)
+            remember_target(connection, dsn, kwargs)
+            return connection
+        step = begin_connect(tx, dsn, kwargs) or NO_STEP
+        try:
+            connection = connect(dsn, factory, cursor_factory, **kwargs)
+        except BaseException as error:
+            step.end(0, error)
+            raise
+        step.end()
+        remember_target(connection, dsn, kwargs)
+        return connection
+    return wrapper
+
+
+@guarded
+def begin_connect(tx, dsn, arguments):
+    return tx.dbc(target_of_arguments(dsn, arguments), SYSTEM)
+
+
+@guarded
+def remember_target(connection, dsn, arguments):
+    if not hasattr(type(connection), '_whatap_target'):
+        return
+    info = getattr(connection, 'info', None)  # psycopg2 2.8
+    if info is not None:
+        connection._whatap_target = target(info.host, info.port, info.dbname)
+    else:
+        connection._whatap_target = target_of_arguments(dsn, arguments)
+
+
+def traced_class(base, kind, known, members):
+    """Our subclass of `base`, or `base` itself when there can be none. Made once."""
+    try:
+        made = known.get(base)
+    except TypeError:  # not hashable
+        return base
+    if made is None:
+        made = make_class(base, kind, members) or base
+        if len(known) < MAX_CLASSES:
+            known[base] = made
+    return made
+
+
+@guarded
+def make_class(base, kind, members):
+    ours = _bases[kind]
+    base = ours if base is None else base
+    if not isinstance(base, type) or not issubclass(base, ours):
+        return None  # some callable: its product is not ours to choose
+    if '_whatap_base' in base.__dict__:
+        return base
+    return members(base, ours)
+
+
+def describe(base, members):
+    """Makes the subclass look like the class that the caller asked for."""
+    members['__module__'] = base.__module__
+    members['__doc__'] = base.__doc__
+    members['_whatap_base'] = base
+    if hasattr(base, '__qualname__'):
+        members['__qualname__'] = base.__qualname__
+    return members
+
+
+def connection_members(base, ours):
+    last = ours.cursor
+
+    def cursor(self, *args, **kwargs):
+        if len(args) > 1:
+            args = (args[0], traced_class(args[1], 'cursor', _cursors, cursor_members)) + args[2:]
+        else:
+            asked = kwargs.get('cursor_factory')
+            kwargs['cursor_factory'] = traced_class(
+                self.cursor_factory if asked is None else asked, 'cursor', _cursors, cursor_members)
+        return last(self, *args, **kwargs)
+
+    cursor.__doc__ = last.__doc__
+    slots = {'__slots__': ('_whatap_target',)}
+    if base is ours:
+        return type(base)(base.__name__, (base,), describe(base, dict(slots, cursor=cursor)))
+    behind = type(ours)(ours.__name__, (ours,), describe(ours, {'__slots__': (), 'cursor': cursor}))
+    return type(base)(base.__name__, (base, behind), describe(base, slots))
+
+
+def cursor_members(base, ours):
+    members = {'__slots__': ()}
+    for name, text in (('execute', None), ('executemany', None), ('callproc', 'CALL '), ('copy_expert', None),
+                       ('copy_from', 'COPY FROM '), ('copy_to', 'COPY TO ')):
+        method = getattr(base, name, None)
+        if method is not None:
+            members[name] = traced(method, text, 1 if name in ('copy_from', 'copy_to') else 0)
+    return type(base)(base.__name__, (base,), describe(base, members))
+
+
+def traced(method, prefix, place):
+    """`method` of a cursor as a step. Its statement is argument `place`, behind `prefix`."""
+    def wrapper(self, *args, **kwargs):
+        tx = current()
+        if tx is None:
+            return method(self, *args, **kwargs)
+        step = begin(tx, self, args, kwargs, prefix, place) or NO_STEP
+        try:
+            result = method(self, *args, **kwargs)
+        except BaseException as error:
+            step.end(-1, error)
+            raise
+        step.end(self.rowcount)
+        return result
+    return look_like(wrapper, method)
+
+
+@guarded
+def begin(tx, cursor, args, kwargs, prefix, place):
+    if len(args) > place:
+        query = args[place]
+    else:
+        query = kwargs.get('query', kwargs.get('sql', kwargs.get('procname', kwargs.get('table'))))
+    text = statement(query)
+    if prefix is not None:
+        text = prefix + text
+    return tx.sql(text, SYSTEM, getattr(cursor.connection, '_whatap_target', None))
