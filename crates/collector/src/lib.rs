@@ -9,3 +9,4 @@ pub mod instance;
 pub mod normalise;
 pub mod pipeline;
 pub mod process;
+pub mod watch;
