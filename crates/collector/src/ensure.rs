@@ -5,7 +5,8 @@
 
 use crate::instance::{self, Peer};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
 };
@@ -14,8 +15,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, setsid};
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -33,6 +35,8 @@ pub(crate) const LISTENER_FD: RawFd = 3;
 pub(crate) const KEPT_FD: RawFd = 4;
 pub(crate) const AGENTS_FD: RawFd = 5;
 pub(crate) const HTTP_FD: RawFd = 6;
+/// Descriptors that must keep their number over an exec are made above those.
+pub(crate) const FIRST_FREE_FD: RawFd = 10;
 
 /// Longest `command` in a registration.
 const COMMAND_BYTES: usize = 2048;
@@ -115,7 +119,7 @@ pub fn ensure(mut plan: Plan<'_>) -> Result<Ensured, EnsureError> {
     let task = Task {
         launch: &plan.launch,
         listener,
-        kept: None,
+        kept: Vec::new(),
         server: plan.server,
     };
     task.leave_behind(plan.program)
@@ -156,7 +160,7 @@ fn claim(home: &Path, inherited: Option<&str>) -> io::Result<(String, Option<Own
 /// tracers will check him.
 fn is_ours(name: &str) -> io::Result<bool> {
     match instance::reach(name) {
-        Ok(fd) => Ok(Peer::of(std::os::fd::AsFd::as_fd(&fd))?.is_trusted()),
+        Ok(fd) => Ok(Peer::of(fd.as_fd())?.is_trusted()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
         Err(error) => Err(error),
     }
@@ -179,7 +183,7 @@ pub fn register(name: &str, launch: &Launch, command: &[OsString]) -> io::Result
             String::from_utf8_lossy(&joined).trim_end_matches('\0'),
         )
         .with("launch", launch);
-    instance::send(std::os::fd::AsFd::as_fd(&fd), &message, &[])
+    instance::send(fd.as_fd(), &message, &[])
 }
 
 /// What a new watchdog is to do.
@@ -187,8 +191,9 @@ pub(crate) struct Task<'a> {
     pub(crate) launch: &'a Launch,
     /// The instance's listening socket, when it holds the name.
     pub(crate) listener: Option<OwnedFd>,
-    /// Rings and tokens of a watchdog before it.
-    pub(crate) kept: Option<OwnedFd>,
+    /// Rings that the new watchdog is to keep: what [`crate::watch`] was told of them, and their memory. Their numbers lie
+    /// above [`FIRST_FREE_FD`].
+    pub(crate) kept: Vec<(Message, OwnedFd)>,
     pub(crate) server: Option<ServerStart>,
 }
 
@@ -242,6 +247,16 @@ impl Task<'_> {
             pair.extend_from_slice(value.as_bytes());
             c_string(OsStr::from_bytes(&pair))
         });
+        let mut descriptors = Vec::new();
+        let (kept, stay) = list_kept(self.kept)?;
+        for (place, fd) in [
+            (LISTENER_FD, self.listener),
+            (KEPT_FD, kept),
+            (AGENTS_FD, agents),
+            (HTTP_FD, http),
+        ] {
+            descriptors.extend(fd.map(|fd| (place, fd)));
+        }
         Ok(Image {
             program: c_string(program.as_os_str())?,
             arguments: vec![
@@ -249,12 +264,8 @@ impl Task<'_> {
                 c_string(OsStr::new("--watch"))?,
             ],
             environment: environment.collect::<io::Result<_>>()?,
-            descriptors: [
-                (LISTENER_FD, self.listener),
-                (KEPT_FD, self.kept),
-                (AGENTS_FD, agents),
-                (HTTP_FD, http),
-            ],
+            descriptors,
+            stay,
         })
     }
 }
@@ -302,7 +313,10 @@ struct Image {
     program: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
-    descriptors: [(RawFd, Option<OwnedFd>); 4],
+    /// Where each one goes.
+    descriptors: Vec<(RawFd, OwnedFd)>,
+    /// These stay where they are.
+    stay: Vec<OwnedFd>,
 }
 
 impl Image {
@@ -330,9 +344,7 @@ impl Image {
         // First out of the way of the places, then to them.
         let mut moved = Vec::new();
         for (place, fd) in &self.descriptors {
-            if let Some(fd) = fd {
-                moved.push((*place, fcntl(fd, FcntlArg::F_DUPFD(64))?));
-            }
+            moved.push((*place, fcntl(fd, FcntlArg::F_DUPFD(64))?));
         }
         let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         let null = fcntl(&null, FcntlArg::F_DUPFD(64))?;
@@ -342,9 +354,31 @@ impl Image {
         for (place, fd) in &moved {
             place_descriptor(*fd, *place)?;
         }
-        close_all_but(|fd| fd < 3 || moved.iter().any(|(place, _)| *place == fd));
+        let mut wanted: Vec<RawFd> = moved.iter().map(|(place, _)| *place).collect();
+        for fd in &self.stay {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            wanted.push(fd.as_raw_fd());
+        }
+        close_all_but(&wanted);
         Ok(())
     }
+}
+
+/// The messages of kept rings as a file, each with the number (`fd`) that its memory will have in the new process.
+fn list_kept(kept: Vec<(Message, OwnedFd)>) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
+    if kept.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let mut list = File::from(memfd_create("whatap-kept", MFdFlags::MFD_CLOEXEC)?);
+    let mut stay = Vec::new();
+    for (message, fd) in kept {
+        let bytes = message.with("fd", fd.as_raw_fd()).encode();
+        list.write_all(&(bytes.len() as u32).to_le_bytes())?;
+        list.write_all(&bytes)?;
+        stay.push(fd);
+    }
+    list.rewind()?;
+    Ok((Some(list.into()), stay))
 }
 
 fn place_descriptor(fd: RawFd, place: RawFd) -> io::Result<()> {
@@ -353,18 +387,19 @@ fn place_descriptor(fd: RawFd, place: RawFd) -> io::Result<()> {
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
-/// Closes every descriptor that is not wanted.
-fn close_all_but(wanted: impl Fn(RawFd) -> bool) {
-    const LOW: RawFd = 64;
-    // SAFETY: as in `place_descriptor`: only the exec follows.
-    unsafe {
-        for fd in (0..LOW).filter(|fd| !wanted(*fd)) {
-            libc::close(fd);
+/// Closes every descriptor above 2 that is not wanted.
+fn close_all_but(wanted: &[RawFd]) {
+    let close = |fd: RawFd| {
+        if fd > 2 && !wanted.contains(&fd) {
+            // SAFETY: as in `place_descriptor`: only the exec follows.
+            unsafe { libc::close(fd) };
         }
-        let from = LOW as libc::c_uint;
-        if libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, 0) == 0 {
-            return;
-        }
+    };
+    let top = wanted.iter().copied().max().unwrap_or(2) + 1;
+    (3..top).for_each(close);
+    // SAFETY: as above.
+    if unsafe { libc::syscall(libc::SYS_close_range, top, libc::c_uint::MAX, 0) } == 0 {
+        return;
     }
     // Kernels before 5.9.
     let open = std::fs::read_dir("/proc/self/fd")
@@ -375,17 +410,15 @@ fn close_all_but(wanted: impl Fn(RawFd) -> bool) {
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
         .collect();
     let rest = if open.is_empty() {
-        (LOW..65_536).collect()
+        (top..65_536).collect()
     } else {
         open
     };
-    for fd in rest.into_iter().filter(|fd| *fd >= LOW) {
-        // SAFETY: as above.
-        unsafe { libc::close(fd) };
-    }
+    rest.into_iter().filter(|fd| *fd >= top).for_each(close);
 }
 
-/// All signals as a fresh program expects them; SIGXFSZ is ignored (`ulimit -f`), the write's error says it.
+/// All signals as a fresh program expects them, but SIGXFSZ ignored (`ulimit -f`: the write's error says it) and those
+/// that the watchdog reads from a descriptor blocked, so that none can end it before it does.
 fn reset_signals() -> io::Result<()> {
     for signal in Signal::iterator() {
         let handler = if signal == Signal::SIGXFSZ {
@@ -397,7 +430,11 @@ fn reset_signals() -> io::Result<()> {
         // SAFETY: no handler function is involved. KILL and STOP refuse, which is fine.
         let _refused = unsafe { sigaction(signal, &action) };
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    sigprocmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&crate::watch::signals()),
+        None,
+    )?;
     Ok(())
 }
 
@@ -472,12 +509,8 @@ mod tests {
         )
         .unwrap();
         let listener = listener.unwrap();
-        let fd = instance::accept(std::os::fd::AsFd::as_fd(&listener))
-            .unwrap()
-            .unwrap();
-        let instance::Received::Message(got, _) =
-            instance::receive(std::os::fd::AsFd::as_fd(&fd)).unwrap()
-        else {
+        let fd = instance::accept(listener.as_fd()).unwrap().unwrap();
+        let instance::Received::Message(got, _) = instance::receive(fd.as_fd()).unwrap() else {
             panic!()
         };
         assert_eq!(

@@ -159,6 +159,9 @@ pub fn send(
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let bytes = message.encode();
+    if bytes.len() > MAX_BYTES {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let raw: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };

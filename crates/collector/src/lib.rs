@@ -9,4 +9,5 @@ pub mod instance;
 pub mod normalise;
 pub mod pipeline;
 pub mod process;
+pub mod rings;
 pub mod watch;

@@ -37,6 +37,15 @@ impl Message {
         self.pairs.push((key.to_owned(), value.to_string()));
     }
 
+    /// The same values under another verb: how a message is passed on.
+    #[must_use]
+    pub fn renamed(&self, verb: &str) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            pairs: self.pairs.clone(),
+        }
+    }
+
     pub fn verb(&self) -> &str {
         &self.verb
     }

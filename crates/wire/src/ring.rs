@@ -5,7 +5,9 @@
 
 use crate::frame;
 use crate::reader::{Bad, Reader, valid_prefix};
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
+};
 
 pub const MAGIC: [u8; 8] = *b"WHATAPR1";
 pub const LAYOUT: u32 = 1;
@@ -134,6 +136,10 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    pub const fn of(words: &'a [AtomicU64; RING_WORDS]) -> Self {
+        Self { words }
+    }
+
     pub fn new(words: &'a [AtomicU64]) -> Result<Self, Bad> {
         let words = words
             .try_into()
@@ -338,16 +344,8 @@ impl<'a> View<'a> {
         if (length as usize) < frame::FIXED || length as usize > MAX_FRAME || whole > waiting {
             return Look::Unreadable(Bad::Length(length));
         }
-        buffer.clear();
-        let mut left = length as usize;
-        let mut at = position;
-        while left > 0 {
-            let word = self.load(data_place(at)).to_le_bytes();
-            let n = left.min(8);
-            buffer.extend(word.iter().take(n));
-            left -= n;
-            at = at.wrapping_add(8);
-        }
+        buffer.resize(length as usize, 0);
+        self.copy_data(position, buffer);
         match frame::check(buffer, position) {
             Ok(()) => Look::Frame {
                 next: position.wrapping_add(whole),
@@ -387,6 +385,12 @@ impl<'a> View<'a> {
         None
     }
 
+    /// Spoils the data at a stream position: what a broken writer does, for tests.
+    pub fn scribble(&self, position: u64) {
+        let place = data_place(position);
+        self.store(place, !self.load(place));
+    }
+
     // --- words
 
     fn load(&self, place: usize) -> u64 {
@@ -401,14 +405,27 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Copies stream bytes, which may go round the end of the data.
+    fn copy_data(&self, position: u64, to: &mut [u8]) {
+        let place = data_place(position);
+        let before_end = (RING_BYTES - place).min(to.len());
+        let (front, rest) = to.split_at_mut(before_end);
+        self.copy(place, front);
+        self.copy(DATA, rest);
+    }
+
     fn copy(&self, place: usize, to: &mut [u8]) {
         let words = self.words.get(place / 8..).unwrap_or_default();
-        for (chunk, word) in to.chunks_mut(8).zip(words) {
-            let bytes = u64::from_le(word.load(Acquire)).to_le_bytes();
-            for (to, from) in chunk.iter_mut().zip(bytes) {
-                *to = from;
-            }
+        let (whole, part) = to.as_chunks_mut::<8>();
+        for (chunk, word) in whole.iter_mut().zip(words) {
+            *chunk = word.load(Relaxed).to_ne_bytes();
         }
+        if let Some(word) = words.get(whole.len()) {
+            let bytes = word.load(Relaxed).to_ne_bytes();
+            part.copy_from_slice(bytes.get(..part.len()).unwrap_or_default());
+        }
+        // What is loaded after this call may not be taken for older than what was copied.
+        fence(Acquire);
     }
 }
 

@@ -1,0 +1,587 @@
+//! Rings: their memory, and the reading side of each.
+//!
+//! Memory is made here, reserved and sealed against shrinking, so that neither side can be killed by touching it. A frame
+//! is copied out, checked, and given away; the tail moves only when [`Ring::settle`] is told that the spool has it.
+
+use crate::pipeline::{Counters, Now, RingInfo, SlotSnapshot};
+use crate::process::{Life, memory_left};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::unistd::ftruncate;
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use whatap_wire::frame::{self, Frame, KIND_TRANSACTION};
+use whatap_wire::ring::{Header, Look, RING_BYTES, RING_WORDS, Slot, View};
+
+/// All rings together; beyond it new interpreters stay untraced.
+pub const MAX_TOTAL_BYTES: usize = 1 << 30;
+pub const MAX_RINGS: usize = MAX_TOTAL_BYTES / RING_BYTES;
+/// A memory cgroup keeps at least this: reserving in a full one calls the OOM killer instead of failing.
+pub const MIN_LEFT_BYTES: u64 = 16 << 20;
+/// An unreadable frame is one that is still being written, for this long.
+const GIVE_UP_MS: u64 = 1_000;
+/// A transaction that has a frame is not aborted, though its slot may still say that it runs.
+const RECENT_IDS: usize = 64;
+const FIRST_FREE_FD: i32 = crate::ensure::FIRST_FREE_FD;
+
+/// Why there is no ring.
+#[derive(Debug)]
+pub enum Refused {
+    /// The memory cgroup is nearly full.
+    Memory,
+    /// Too many rings.
+    Limit,
+    Io(io::Error),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => write!(f, "less than 16 MiB of memory are left"),
+            Self::Limit => write!(f, "too many processes"),
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The shared memory of one ring, mapped.
+#[derive(Debug)]
+pub struct Memory {
+    fd: OwnedFd,
+    words: NonNull<AtomicU64>,
+}
+
+impl Memory {
+    /// Reserves and seals new memory; all zero.
+    pub fn create() -> io::Result<Self> {
+        let fd = high(new_memfd()?)?;
+        ftruncate(&fd, RING_BYTES as i64)?;
+        // Reserved: touching it can neither fail on a full tmpfs nor be answered by SIGBUS.
+        fallocate(&fd, FallocateFlags::empty(), 0, RING_BYTES as i64)?;
+        fcntl(
+            &fd,
+            FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
+        )?;
+        Self::map(fd)
+    }
+
+    /// Maps memory that somebody else hands us; only if it is sealed and of the right size.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let fd = high(fd)?;
+        let seals = fcntl(&fd, FcntlArg::F_GET_SEALS)?;
+        if seals & libc::F_SEAL_SHRINK == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not sealed"));
+        }
+        let file = File::from(fd);
+        if file.metadata()?.len() != RING_BYTES as u64 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a ring's size",
+            ));
+        }
+        Self::map(file.into())
+    }
+
+    fn map(fd: OwnedFd) -> io::Result<Self> {
+        let length = NonZeroUsize::new(RING_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new shared mapping at an address of the kernel's choice; it is unmapped only in `drop`.
+        let start = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, &fd, 0) }?;
+        Ok(Self {
+            fd,
+            words: start.cast(),
+        })
+    }
+
+    pub fn view(&self) -> View<'_> {
+        // SAFETY: the mapping has RING_BYTES bytes, is page-aligned, lives as long as `self`, and cannot shrink (sealed).
+        // Both sides access it by atomic words only.
+        let words: &[AtomicU64; RING_WORDS] = unsafe { self.words.cast().as_ref() };
+        View::of(words)
+    }
+
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: mapped by us with this length, and no view outlives `self`.
+        let _impossible = unsafe { munmap(self.words.cast(), RING_BYTES) };
+    }
+}
+
+fn new_memfd() -> io::Result<OwnedFd> {
+    /// Since Linux 6.3; says that nobody will ever execute it, which hardened kernels insist on.
+    const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x0008);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match memfd_create("whatap-ring", flags | NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => Ok(memfd_create("whatap-ring", flags)?),
+        other => Ok(other?),
+    }
+}
+
+/// Numbers that survive an exec into a watchdog must lie above its fixed places.
+fn high(fd: OwnedFd) -> io::Result<OwnedFd> {
+    let copy = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST_FREE_FD))?;
+    // SAFETY: fcntl has just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Decides whether another ring may be made.
+#[derive(Debug, Default)]
+pub struct Budget {
+    looked_at_ms: u64,
+    left: Option<u64>,
+}
+
+impl Budget {
+    const LOOK_MS: u64 = 200;
+
+    pub fn allows(&mut self, rings: usize, now_ms: u64) -> Result<(), Refused> {
+        if rings >= MAX_RINGS {
+            return Err(Refused::Limit);
+        }
+        if self.looked_at_ms == 0 || now_ms >= self.looked_at_ms + Self::LOOK_MS {
+            self.left = memory_left();
+            self.looked_at_ms = now_ms.max(1);
+        }
+        match &mut self.left {
+            Some(left) if *left < MIN_LEFT_BYTES + RING_BYTES as u64 => Err(Refused::Memory),
+            Some(left) => {
+                *left -= RING_BYTES as u64;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// One interpreter's ring, from the collector's side.
+#[derive(Debug)]
+pub struct Ring {
+    pub info: RingInfo,
+    /// The launch value that its options are resolved from.
+    pub launch: Rc<str>,
+    pub memory: Memory,
+    pub life: Life,
+    /// When its connection ended, if it has: a hint for those whose death nobody tells.
+    pub closed_ms: Option<u64>,
+    /// Read up to here; the header's tail follows when it is spooled.
+    read: u64,
+    taken: u64,
+    damaged: u64,
+    /// Sequence numbers up to this one are spooled.
+    spooled_seq: u64,
+    stuck_since_ms: Option<u64>,
+    recent: VecDeque<u64>,
+    last_change_ms: u64,
+    last_seen: (u64, u64),
+    unsettled: bool,
+}
+
+impl Ring {
+    /// A ring of a process that has just asked for one.
+    pub fn create(info: RingInfo, launch: Rc<str>, life: Life, now: Now) -> Result<Self, Refused> {
+        let memory = Memory::create().map_err(Refused::Io)?;
+        memory.view().init(Header {
+            ring: info.ring,
+            created_us: now.wall_us,
+            pid: info.pid,
+        });
+        Ok(Self::over(memory, info, launch, life, 0, now))
+    }
+
+    /// A ring that lived under a collector before us. `spooled_seq`: what the spool already has of it.
+    pub fn adopt(
+        memory: Memory,
+        info: RingInfo,
+        launch: Rc<str>,
+        life: Life,
+        spooled_seq: u64,
+        now: Now,
+    ) -> io::Result<Self> {
+        let header = memory.view().header().map_err(io::Error::other)?;
+        if header.ring != info.ring {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "another ring"));
+        }
+        Ok(Self::over(memory, info, launch, life, spooled_seq, now))
+    }
+
+    fn over(
+        memory: Memory,
+        info: RingInfo,
+        launch: Rc<str>,
+        life: Life,
+        spooled_seq: u64,
+        now: Now,
+    ) -> Self {
+        let view = memory.view();
+        let (read, taken, damaged) = (view.tail(), view.taken(), view.damaged());
+        Self {
+            info,
+            launch,
+            memory,
+            life,
+            closed_ms: None,
+            read,
+            taken,
+            damaged,
+            spooled_seq,
+            stuck_since_ms: None,
+            recent: VecDeque::with_capacity(RECENT_IDS),
+            last_change_ms: now.mono_ms,
+            last_seen: (0, 0),
+            unsettled: false,
+        }
+    }
+
+    pub fn view(&self) -> View<'_> {
+        self.memory.view()
+    }
+
+    /// Gives every readable frame to `take`, in order. Returns their bytes.
+    pub fn drain(
+        &mut self,
+        now: Now,
+        dead: bool,
+        buffer: &mut Vec<u8>,
+        take: &mut dyn FnMut(&RingInfo, &Frame<'_>),
+    ) -> u64 {
+        let start = self.read;
+        let head = self.view().head();
+        while self.read != head {
+            match self.view().look(self.read, head, buffer) {
+                Look::Empty => break,
+                Look::Frame { next } => {
+                    self.read = next;
+                    self.stuck_since_ms = None;
+                    self.file(buffer, take);
+                }
+                Look::Unreadable(_) if self.is_worth_waiting(now, dead) => break,
+                Look::Unreadable(_) => self.give_up_to(head),
+            }
+        }
+        self.unsettled |= self.read != start;
+        self.read.wrapping_sub(start)
+    }
+
+    fn file(&mut self, bytes: &[u8], take: &mut dyn FnMut(&RingInfo, &Frame<'_>)) {
+        if frame::kind(bytes) != Some(KIND_TRANSACTION) {
+            self.taken += 1;
+            return;
+        }
+        let Ok(frame) = Frame::decode(bytes) else {
+            self.damaged += 1;
+            return;
+        };
+        if frame.ring != self.info.ring {
+            self.damaged += 1;
+            return;
+        }
+        // Numbers have no gaps: what is missing before this one was given up.
+        self.damaged = self
+            .damaged
+            .max(frame.seq.saturating_sub(1).saturating_sub(self.taken));
+        self.taken = frame.seq.saturating_sub(self.damaged).max(self.taken);
+        if self.recent.len() == RECENT_IDS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(frame.id);
+        // A collector that died between spooling and moving the tail left us what it had spooled.
+        if frame.seq > self.spooled_seq {
+            self.spooled_seq = frame.seq;
+            take(&self.info, &frame);
+        }
+    }
+
+    fn is_worth_waiting(&mut self, now: Now, dead: bool) -> bool {
+        let since = *self.stuck_since_ms.get_or_insert(now.mono_ms);
+        !dead && now.mono_ms.saturating_sub(since) < GIVE_UP_MS
+    }
+
+    /// Nothing before `head` can be made out: the next frame begins there.
+    fn give_up_to(&mut self, head: u64) {
+        let put = self.view().counted().put;
+        let missing = put
+            .saturating_sub(self.taken.saturating_add(self.damaged))
+            .max(1);
+        self.damaged = self.damaged.saturating_add(missing);
+        self.read = head;
+        self.stuck_since_ms = None;
+    }
+
+    /// What was read is spooled: the tracer gets the space back.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            let view = self.memory.view();
+            view.set_tail(self.read);
+            view.set_taken(self.taken);
+            view.set_damaged(self.damaged);
+        }
+    }
+
+    /// The counters as of now; when the process is dead, what it still held is lost with it.
+    pub fn counters(&self, dead: bool) -> Counters {
+        let counted = self.view().counted();
+        let mut lost = counted.lost;
+        if dead {
+            let known = self
+                .taken
+                .saturating_add(self.damaged)
+                .saturating_add(counted.lost_total());
+            if let Some(exit) = lost.get_mut(EXIT) {
+                *exit = exit.saturating_add(counted.ended.saturating_sub(known));
+            }
+        }
+        Counters {
+            ended: counted.ended,
+            lost,
+            damaged: self.damaged,
+            steps_cut: counted.steps_cut,
+            guarded: counted.hook_failures,
+        }
+    }
+
+    /// What runs now. A transaction whose frame we have does not.
+    pub fn running(&self) -> Vec<(usize, SlotSnapshot)> {
+        if !self.view().may_run() {
+            return Vec::new();
+        }
+        let slots = self.view().slots().into_iter();
+        slots
+            .filter(|slot| !self.recent.contains(&slot.id))
+            .map(snapshot)
+            .collect()
+    }
+
+    /// Whether the process has ended, as far as anybody can tell.
+    pub fn is_dead(&mut self, now: Now) -> bool {
+        /// Of a process that we cannot see: its connection has ended and nothing has moved for this long.
+        const SILENT_MS: u64 = 600_000;
+        let counted = self.view().counted();
+        let seen = (self.view().head(), counted.begun);
+        if seen != self.last_seen {
+            self.last_seen = seen;
+            self.last_change_ms = now.mono_ms;
+        }
+        if !matches!(self.life, Life::Unknown) {
+            return self.life.is_over();
+        }
+        let silent = now.mono_ms.saturating_sub(self.last_change_ms) >= SILENT_MS;
+        self.closed_ms.is_some() && silent
+    }
+
+    pub fn has_waiting(&self) -> bool {
+        self.view().head() != self.read
+    }
+}
+
+/// Index of the cause `exit` among the causes.
+const EXIT: usize = 4;
+
+fn snapshot(slot: Slot) -> (usize, SlotSnapshot) {
+    let snapshot = SlotSnapshot {
+        id: slot.id,
+        start_us: slot.start_us,
+        thread: slot.thread,
+        name: slot.name,
+        state: slot.state.0,
+        state_start_ms: slot.state_ms,
+        text: slot.text,
+    };
+    (slot.index, snapshot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Policy;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use whatap_wire::frame::Draft;
+    use whatap_wire::ring::Writer;
+
+    fn now(mono_ms: u64) -> Now {
+        Now {
+            wall_us: 1_700_000_000_000_000 + mono_ms * 1000,
+            mono_ms,
+        }
+    }
+
+    fn info() -> RingInfo {
+        RingInfo {
+            ring: 77,
+            pid: std::process::id(),
+            start_ticks: 0,
+            uid: 0,
+            runtime: "CPython 3.11.7".into(),
+            version: "3.0.0".into(),
+            host: "h".into(),
+            service: "s".into(),
+            instance: "i".into(),
+            home: PathBuf::from("/tmp"),
+            policy: Arc::new(Policy {
+                keep_steps_from_us: 0,
+                keep_steps_permille: 0,
+                normalise_paths: true,
+                path_patterns: Vec::new(),
+            }),
+        }
+    }
+
+    fn ring() -> Ring {
+        Ring::create(info(), "".into(), Life::Unknown, now(1)).unwrap()
+    }
+
+    fn put(ring: &Ring, seq: u64) {
+        let head = Frame {
+            seq,
+            id: 1000 + seq,
+            ring: 77,
+            name: "/x",
+            ..Frame::default()
+        };
+        assert!(Writer::new(ring.view()).put(|at| {
+            Draft {
+                head,
+                ..Draft::default()
+            }
+            .encode(at)
+        }));
+    }
+
+    fn take_all(ring: &mut Ring, at_ms: u64, dead: bool) -> Vec<u64> {
+        let mut seen = Vec::new();
+        ring.drain(now(at_ms), dead, &mut Vec::new(), &mut |_, frame| {
+            seen.push(frame.seq)
+        });
+        seen
+    }
+
+    #[test]
+    fn the_tail_moves_only_when_the_spool_has_it() {
+        let mut ring = ring();
+        (1..=3).for_each(|seq| put(&ring, seq));
+        assert_eq!(take_all(&mut ring, 1, false), [1, 2, 3]);
+        assert_eq!((ring.view().tail(), ring.view().taken()), (0, 0));
+        ring.settle();
+        assert_eq!(
+            (ring.view().tail(), ring.view().taken()),
+            (ring.view().head(), 3)
+        );
+    }
+
+    #[test]
+    fn a_collector_that_died_before_moving_the_tail_makes_no_duplicate() {
+        let mut first = ring();
+        (1..=5).for_each(|seq| put(&first, seq));
+        take_all(&mut first, 1, false);
+        let fd = first.memory.descriptor().try_clone_to_owned().unwrap();
+        drop(first);
+        let memory = Memory::adopt(fd).unwrap();
+        let mut second = Ring::adopt(memory, info(), "".into(), Life::Unknown, 3, now(9)).unwrap();
+        assert_eq!(take_all(&mut second, 9, false), [4, 5]);
+        second.settle();
+        assert_eq!((second.view().taken(), second.view().damaged()), (5, 0));
+    }
+
+    #[test]
+    fn a_frame_that_stays_unreadable_is_given_up_and_counted() {
+        let mut ring = ring();
+        put(&ring, 1);
+        let second = ring.view().head();
+        (2..=4).for_each(|seq| put(&ring, seq));
+        ring.view().scribble(second + 40);
+        assert_eq!(take_all(&mut ring, 10, false), [1]);
+        assert_eq!(take_all(&mut ring, 900, false), [] as [u64; 0]);
+        assert_eq!(take_all(&mut ring, 1011, false), [] as [u64; 0]);
+        assert_eq!(ring.damaged, 3);
+        put(&ring, 5);
+        assert_eq!(take_all(&mut ring, 1012, false), [5]);
+        let counters = ring.counters(true);
+        assert_eq!(
+            (counters.ended, counters.damaged, counters.lost),
+            (5, 3, [0; 8])
+        );
+    }
+
+    #[test]
+    fn what_waited_outside_of_the_ring_is_lost_with_the_process() {
+        let mut ring = ring();
+        put(&ring, 1);
+        let writer = Writer::new(ring.view());
+        writer.end_unseen(4);
+        writer.lose(0, 2);
+        assert_eq!(take_all(&mut ring, 1, true), [1]);
+        assert_eq!(ring.counters(false).lost, [2, 0, 0, 0, 0, 0, 0, 0]);
+        let counters = ring.counters(true);
+        assert_eq!(
+            (counters.ended, counters.lost),
+            (7, [2, 0, 0, 0, 4, 0, 0, 0])
+        );
+    }
+
+    #[test]
+    fn a_transaction_that_has_a_frame_is_not_aborted() {
+        let mut ring = ring();
+        let writer = Writer::new(ring.view());
+        writer.begin(&Slot {
+            index: 0,
+            id: 1001,
+            name: "GET /done".into(),
+            ..Slot::default()
+        });
+        writer.begin(&Slot {
+            index: 1,
+            id: 5,
+            name: "GET /lost".into(),
+            ..Slot::default()
+        });
+        put(&ring, 1);
+        take_all(&mut ring, 1, true);
+        let names: Vec<_> = ring
+            .running()
+            .into_iter()
+            .map(|(_, slot)| slot.name)
+            .collect();
+        assert_eq!(names, ["GET /lost"]);
+    }
+
+    #[test]
+    fn memory_that_could_shrink_is_refused() {
+        let fd = memfd_create("x", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        ftruncate(&fd, RING_BYTES as i64).unwrap();
+        assert!(Memory::adopt(fd).is_err());
+        let small = memfd_create("x", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        fcntl(&small, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+        assert!(Memory::adopt(small).is_err());
+        assert!(Memory::adopt(File::open("/dev/null").unwrap().into()).is_err());
+    }
+
+    #[test]
+    fn rings_are_refused_before_memory_runs_out() {
+        let mut budget = Budget {
+            looked_at_ms: 1,
+            left: Some(MIN_LEFT_BYTES + RING_BYTES as u64),
+        };
+        assert!(budget.allows(0, 2).is_ok());
+        assert!(matches!(budget.allows(1, 2), Err(Refused::Memory)));
+        assert!(matches!(
+            Budget::default().allows(MAX_RINGS, 2),
+            Err(Refused::Limit)
+        ));
+    }
+}
