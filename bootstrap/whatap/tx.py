@@ -266,7 +266,7 @@ class Step(object):
                 self.flags |= wire.STEP_FAILED
                 self.d = errors.short(error)
             if tx.open == self.index + 1:
-                tx.open = self.parent
+                tx.open = _still_open(tx, self.parent)
             at = tx.at
             if at >= 0 and tx.ring.alive[0]:
                 tx.ring.memory[at + 112] = _IDLE
@@ -326,7 +326,9 @@ def _step(tx, kind, state, a, b, c, d):
         step.index = index
         step.duration = 0
         steps.append(step)
-        tx.open = index + 1
+        if kind == METHOD:
+            # The others have no steps below them, and run side by side in tasks and threads.
+            tx.open = index + 1
         step.start = now = clock()
         at = tx.at
         if at >= 0 and tx.ring.alive[0]:
@@ -340,6 +342,13 @@ def _step(tx, kind, state, a, b, c, d):
         if not guard.ours():
             raise
         return NO_STEP
+
+
+def _still_open(tx, parent):
+    """The next step outwards that has not ended: generators and tasks end in any order."""
+    while parent and tx.steps[parent - 1].tx is None:
+        parent = tx.steps[parent - 1].parent
+    return parent
 
 
 def _point(tx, kind, value, a, b, c, d):
