@@ -1,6 +1,7 @@
 """The asynchronous half of psycopg 3."""
 from ..hooks import wrap
 from ..tx import NO_STEP, current
+from . import psycopg
 from .psycopg import begin, begin_connect, rows
 
 
@@ -11,6 +12,8 @@ def instrument(module):
         for method in ('execute', 'executemany'):
             if cursor is not None and method in cursor.__dict__:
                 wrap(cursor, method, traced_execute)
+    wrap(module.AsyncCursor, 'stream', traced_stream)
+    wrap(module.AsyncCursor, 'copy', traced_copy)
 
 
 def traced_connect(connect):
@@ -42,4 +45,55 @@ def traced_execute(execute):
             raise
         step.end(rows(self))
         return result
+    return wrapper
+
+
+def traced_stream(stream):
+    async def wrapper(self, query, *args, **kwargs):
+        tx = current()
+        step = NO_STEP if tx is None else begin(tx, self, query) or NO_STEP
+        found = stream(self, query, *args, **kwargs)
+        count = 0
+        try:
+            async for row in found:
+                count += 1
+                yield row
+        except GeneratorExit:
+            await found.aclose()
+            step.end(count)
+            raise
+        except BaseException as error:
+            step.end(count, error)
+            raise
+        step.end(count)
+    return wrapper
+
+
+class TracedCopy(psycopg.TracedCopy):
+    """As its base, for `async with`."""
+
+    __slots__ = ()
+
+    async def __aenter__(self):
+        self.enter()
+        try:
+            return await self._copy.__aenter__()
+        except BaseException as error:
+            self._step.end(-1, error)
+            raise
+
+    async def __aexit__(self, kind, error, trace):
+        try:
+            result = await self._copy.__aexit__(kind, error, trace)
+        except BaseException as raised:
+            self._step.end(-1, raised)
+            raise
+        self._step.end(rows(self._cursor), error)
+        return result
+
+
+def traced_copy(copy):
+    def wrapper(self, statement, *args, **kwargs):
+        found = copy(self, statement, *args, **kwargs)
+        return found if current() is None else TracedCopy(found, self, statement)
     return wrapper

@@ -16,6 +16,8 @@ def instrument(module):
         for method in ('execute', 'executemany'):
             if cursor is not None and method in cursor.__dict__:
                 wrap(cursor, method, traced_execute)
+    wrap(module.Cursor, 'stream', traced_stream)
+    wrap(module.Cursor, 'copy', traced_copy)
     from . import _psycopg_async
     _psycopg_async.instrument(module)
 
@@ -76,3 +78,71 @@ def target_of(connection):
 @guarded
 def rows(cursor):
     return cursor._rowcount
+
+
+def traced_stream(stream):
+    """Rows as they come: the step lasts until the last one has been taken."""
+    def wrapper(self, query, *args, **kwargs):
+        tx = current()
+        if tx is None:
+            return stream(self, query, *args, **kwargs)
+        return _traced_rows(tx, self, query, stream(self, query, *args, **kwargs))
+    return wrapper
+
+
+def _traced_rows(tx, cursor, query, found):
+    step = begin(tx, cursor, query) or NO_STEP
+    count = 0
+    try:
+        for row in found:
+            count += 1
+            yield row
+    except GeneratorExit:
+        found.close()
+        step.end(count)
+        raise
+    except BaseException as error:
+        step.end(count, error)
+        raise
+    step.end(count)
+
+
+class TracedCopy(object):
+    """A `copy()` context manager that is a step from its entry to its exit."""
+
+    __slots__ = ('_copy', '_cursor', '_query', '_step')
+
+    def __init__(self, copy, cursor, query):
+        self._copy = copy
+        self._cursor = cursor
+        self._query = query
+        self._step = NO_STEP
+
+    def __enter__(self):
+        self.enter()
+        try:
+            return self._copy.__enter__()
+        except BaseException as error:
+            self._step.end(-1, error)
+            raise
+
+    def __exit__(self, kind, error, trace):
+        try:
+            result = self._copy.__exit__(kind, error, trace)
+        except BaseException as raised:
+            self._step.end(-1, raised)
+            raise
+        self._step.end(rows(self._cursor), error)
+        return result
+
+    def enter(self):
+        tx = current()
+        if tx is not None:
+            self._step = begin(tx, self._cursor, self._query) or NO_STEP
+
+
+def traced_copy(copy):
+    def wrapper(self, statement, *args, **kwargs):
+        found = copy(self, statement, *args, **kwargs)
+        return found if current() is None else TracedCopy(found, self, statement)
+    return wrapper
