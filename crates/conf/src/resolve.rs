@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compat::OTHERS;
 use crate::env::Env;
-use crate::files::{Files, default_home, local_server_data_dir};
+use crate::files::{Files, HomeFrom, default_home, local_server_data_dir};
 use crate::finding::{Finding, Severity, printable};
 use crate::launch::Launch;
 use crate::licence;
@@ -81,6 +81,20 @@ pub fn resolve_launch(launch: &Launch) -> Option<Resolved> {
     let mut resolved = resolve(&files, &Env::default(), launch.overrides());
     resolved.set_default_name(launch.get("_app").unwrap_or_default());
     Some(resolved)
+}
+
+/// Every option at its default, for a home that nobody named.
+impl Default for Resolved {
+    fn default() -> Self {
+        let home = default_home();
+        let files = Files {
+            config: home.join("whatap.conf"),
+            home,
+            from: HomeFrom::Default,
+            project: None,
+        };
+        Layers::default().settle(&files)
+    }
 }
 
 impl Resolved {
