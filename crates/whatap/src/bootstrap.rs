@@ -1,0 +1,337 @@
+//! Finds the directory that goes on `PYTHONPATH`: an installed copy that equals the embedded files byte for byte, else a copy that we
+//! write to a private cache.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use whatap_bootstrap::{FILES, HASH};
+use whatap_conf::{Env, VERSION};
+
+use crate::trust::{is_open_to_all, weak_spot, weak_spot_above};
+
+/// The directory with our `sitecustomize.py`, or why there is none.
+pub fn find(env: &Env) -> Result<PathBuf, String> {
+    if let Some(dir) = env.set("WHATAP_BOOTSTRAP_DIR") {
+        return Ok(dir.into());
+    }
+    let uid = nix::unistd::geteuid().as_raw();
+    let program = std::env::current_exe().ok();
+    let installed = program
+        .as_deref()
+        .and_then(Path::parent)
+        .map(installed_copies)
+        .unwrap_or_default();
+    if let Some(package) = installed
+        .into_iter()
+        .find(|p| is_ours(p, uid) && (uid != 0 || is_open_to_all(p)))
+    {
+        return Ok(package.join("bootstrap"));
+    }
+    let mut reason = String::new();
+    for cache in caches(uid) {
+        match cached_copy(&cache, uid) {
+            Ok(package) => return Ok(package.join("bootstrap")),
+            Err(error) if reason.is_empty() => reason = format!("{}: {error}", cache.display()),
+            Err(_) => {}
+        }
+    }
+    Err(reason)
+}
+
+/// Where a package manager puts the package, seen from its programs.
+fn installed_copies(programs: &Path) -> Vec<PathBuf> {
+    let Some(prefix) = programs.parent() else {
+        return Vec::new();
+    };
+    let mut found = vec![prefix.join("whatap")];
+    for lib in entries(prefix, "lib") {
+        for python in entries(&lib, "python3") {
+            for packages in ["site-packages", "dist-packages"] {
+                found.push(python.join(packages).join("whatap"));
+            }
+        }
+    }
+    found.retain(|p| p.is_dir());
+    found
+}
+
+fn entries(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(read) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let starts = |name: &OsStr| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+    let mut found: Vec<PathBuf> = read
+        .flatten()
+        .filter(|e| starts(&e.file_name()))
+        .map(|e| e.path())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Private caches, best first.
+fn caches(uid: u32) -> Vec<PathBuf> {
+    let shared = std::env::temp_dir().join(format!("whatap-{uid}"));
+    if uid == 0 {
+        return vec!["/var/cache/whatap".into(), shared];
+    }
+    let own = dirs::cache_dir()
+        .filter(|d| d.is_absolute())
+        .map(|d| d.join("whatap"));
+    own.into_iter().chain([shared]).collect()
+}
+
+/// The copy in this cache; written if it is missing or differs.
+fn cached_copy(cache: &Path, uid: u32) -> io::Result<PathBuf> {
+    let copy = cache.join(format!("{VERSION}-{HASH}"));
+    let package = copy.join("whatap");
+    if is_ours(&package, uid) {
+        return Ok(package);
+    }
+    private_dir(cache, uid)?;
+    let fresh = cache.join(format!(".new-{}-{:x}", std::process::id(), nonce()));
+    let written = write_copy(&fresh.join("whatap")).and_then(|()| put_in_place(&fresh, &copy));
+    if let Err(error) = written {
+        drop(fs::remove_dir_all(&fresh));
+        // Somebody else may have been quicker.
+        if !is_ours(&package, uid) {
+            return Err(error);
+        }
+    }
+    if is_ours(&package, uid) {
+        Ok(package)
+    } else {
+        Err(io::Error::other("somebody else can write there"))
+    }
+}
+
+/// Makes the cache if need be, and refuses one that is not ours alone.
+fn private_dir(cache: &Path, uid: u32) -> io::Result<()> {
+    if let Some(weak) = weak_spot_above(cache, uid) {
+        return Err(io::Error::other(format!(
+            "others than root can write to {}",
+            weak.display()
+        )));
+    }
+    if fs::symlink_metadata(cache).is_err() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(cache.parent().unwrap_or(cache))?;
+        match DirBuilder::new().mode(0o755).create(cache) {
+            // The umask may have cut the mode; everybody must be able to read it. It is ours: we have just made it.
+            Ok(()) => fs::set_permissions(cache, Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let meta = fs::symlink_metadata(cache)?;
+    if meta.is_dir() && meta.uid() == uid && weak_spot(cache, uid).is_none() {
+        Ok(())
+    } else {
+        Err(io::Error::other("it is not a directory of ours alone"))
+    }
+}
+
+/// Writes all files, readable by everybody, and the directories in which Python will keep byte code: left to Python under a loose
+/// umask those would be open to anybody, and what lies in them is executed.
+fn write_copy(package: &Path) -> io::Result<()> {
+    let make = |dir: &Path| -> io::Result<()> {
+        if !dir.exists() {
+            DirBuilder::new().recursive(true).create(dir)?;
+            fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    };
+    make(package.parent().unwrap_or(package))?;
+    make(package)?;
+    for (name, bytes) in FILES {
+        let path = package.join(name);
+        let dir = path.parent().unwrap_or(package);
+        make(dir)?;
+        make(&dir.join("__pycache__"))?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&path)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+/// Renames the fresh copy to its name. A damaged one in the way is moved aside and removed.
+fn put_in_place(fresh: &Path, copy: &Path) -> io::Result<()> {
+    if fs::rename(fresh, copy).is_ok() {
+        return Ok(());
+    }
+    let aside = fresh.with_extension("old");
+    fs::rename(copy, &aside)?;
+    let placed = fs::rename(fresh, copy);
+    drop(fs::remove_dir_all(&aside));
+    placed
+}
+
+/// Is this package ours byte for byte, and can nobody else change that?
+fn is_ours(package: &Path, uid: u32) -> bool {
+    let mut dirs: Vec<&str> = FILES
+        .iter()
+        .map(|(name, _)| name.rsplit_once('/').map_or("", |(dir, _)| dir))
+        .collect();
+    dirs.dedup();
+    weak_spot(package, uid).is_none()
+        && dirs
+            .iter()
+            .all(|dir| has_safe_byte_code(&package.join(dir), uid))
+        && FILES
+            .iter()
+            .all(|(name, bytes)| is_same(&package.join(name), bytes, uid))
+}
+
+/// A regular file with these contents that only root or we may write. The size goes first: most differences show there.
+fn is_same(path: &Path, bytes: &[u8], uid: u32) -> bool {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return false;
+    };
+    let closed = (meta.uid() == uid || meta.uid() == 0)
+        && meta.mode() & 0o022 == 0
+        && meta.mode() & 0o004 != 0;
+    meta.is_file()
+        && closed
+        && meta.len() == bytes.len() as u64
+        && fs::read(path).is_ok_and(|found| found == bytes)
+}
+
+/// A directory of the package: closed, and so is its place for byte code, which is made if it is missing and we can.
+fn has_safe_byte_code(dir: &Path, uid: u32) -> bool {
+    let closed = |path: &Path| {
+        fs::symlink_metadata(path)
+            .is_ok_and(|m| m.is_dir() && (m.uid() == uid || m.uid() == 0) && m.mode() & 0o022 == 0)
+    };
+    let byte_code = dir.join("__pycache__");
+    if fs::symlink_metadata(&byte_code).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        && DirBuilder::new().mode(0o755).create(&byte_code).is_err()
+    {
+        // We cannot make it, so neither can the Python that we start.
+        return closed(dir);
+    }
+    closed(dir) && closed(&byte_code)
+}
+
+fn nonce() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid() -> u32 {
+        nix::unistd::geteuid().as_raw()
+    }
+
+    fn mode(path: &Path, bits: u32) {
+        fs::set_permissions(path, Permissions::from_mode(bits)).unwrap();
+    }
+
+    /// A cache in a directory that only we can write to.
+    fn cache() -> (tempfile::TempDir, PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = temp.path().join("cache");
+        (temp, cache)
+    }
+
+    #[test]
+    fn a_missing_copy_is_written_and_the_next_launch_uses_it() {
+        let (_temp, cache) = cache();
+        let package = cached_copy(&cache, uid()).unwrap();
+        for (name, bytes) in FILES {
+            assert_eq!(fs::read(package.join(name)).unwrap(), *bytes, "{name}");
+        }
+        assert_eq!(
+            fs::metadata(package.join("__pycache__")).unwrap().mode() & 0o7777,
+            0o755
+        );
+        let inode = fs::metadata(&package).unwrap().ino();
+        assert_eq!(cached_copy(&cache, uid()).unwrap(), package);
+        assert_eq!(fs::metadata(&package).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_replaced() {
+        let (_temp, cache) = cache();
+        let package = cached_copy(&cache, uid()).unwrap();
+        fs::write(package.join(FILES[0].0), "raise SystemExit\n").unwrap();
+        assert!(!is_ours(&package, uid()));
+        cached_copy(&cache, uid()).unwrap();
+        assert!(is_ours(&package, uid()));
+        assert_eq!(
+            fs::read_dir(&cache).unwrap().count(),
+            1,
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn a_place_for_byte_code_that_others_can_write_to_is_not_used() {
+        let (_temp, cache) = cache();
+        let package = cached_copy(&cache, uid()).unwrap();
+        mode(&package.join("__pycache__"), 0o777);
+        assert!(!is_ours(&package, uid()));
+        cached_copy(&cache, uid()).unwrap();
+        assert_eq!(
+            fs::metadata(package.join("__pycache__")).unwrap().mode() & 0o777,
+            0o755
+        );
+    }
+
+    #[test]
+    fn a_planted_cache_is_refused() {
+        let (temp, cache) = cache();
+        fs::create_dir(&cache).unwrap();
+        mode(&cache, 0o777);
+        assert!(cached_copy(&cache, uid()).is_err());
+        fs::remove_dir(&cache).unwrap();
+        let elsewhere = temp.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &cache).unwrap();
+        assert!(cached_copy(&cache, uid()).is_err());
+        assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn many_launches_at_once_make_one_copy() {
+        let (_temp, cache) = cache();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| cached_copy(&cache, uid())))
+                .collect();
+            for one in all {
+                one.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_installed_copy_is_found_beside_its_programs() {
+        let temp = tempfile::tempdir().unwrap();
+        let package = temp.path().join("lib/python3.11/site-packages/whatap");
+        write_copy(&package).unwrap();
+        assert_eq!(
+            installed_copies(&temp.path().join("bin")),
+            std::slice::from_ref(&package)
+        );
+        assert!(is_ours(&package, uid()));
+        mode(package.parent().unwrap(), 0o775);
+        assert!(!is_ours(&package, uid()), "others could replace it");
+    }
+}

@@ -1,0 +1,125 @@
+//! The home as the programs use it: found by the rule, its options resolved, and one line for what is wrong with it.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use whatap_conf::{Env, Files, Finding, HomeFrom, Resolved, Severity, resolve};
+
+/// Finds the home and resolves all options for it.
+pub fn open(cli_home: Option<&Path>, env: &Env, overrides: &[(String, String)]) -> Resolved {
+    let cwd = working_directory();
+    let (files, found) = Files::locate(cli_home, env, &cwd);
+    let mut resolved = resolve(
+        &files,
+        env,
+        overrides.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+    );
+    resolved.findings.splice(0..0, found);
+    resolved
+}
+
+/// Where we are; `/` if that directory has gone.
+pub fn working_directory() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| "/".into())
+}
+
+/// Makes the home if nobody named it, because then nobody was asked to make it; a home that somebody named must be there.
+pub fn make_sure(files: &Files) -> Result<(), String> {
+    if files.home.is_dir() {
+        return Ok(());
+    }
+    if files.from != HomeFrom::Default {
+        let what = if files.home.exists() {
+            "is not a directory"
+        } else {
+            "does not exist"
+        };
+        return Err(format!("home {} {what}; not traced", files.home.display()));
+    }
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&files.home);
+    made.map_err(|error| {
+        format!(
+            "cannot make home {}: {}; not traced",
+            files.home.display(),
+            reason(&error)
+        )
+    })
+}
+
+/// An operating system's error in words, without its number.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => text.to_owned(),
+    }
+}
+
+/// The worst finding in one line, and how many more there are.
+pub fn worst_in_one_line(findings: &[Finding]) -> Option<String> {
+    let matter = findings.iter().filter(|f| f.severity >= Severity::Warning);
+    let count = matter.clone().count();
+    // The first of the worst kind, as a reader of the file meets it.
+    let worst = matter.rev().max_by_key(|f| f.severity)?;
+    Some(match count {
+        1 => worst.to_string(),
+        n => format!("{worst} (and {} more: whatap-doctor lists them)", n - 1),
+    })
+}
+
+/// The directory of the running program's siblings.
+pub fn sibling(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let beside = own.parent()?.join(name);
+    if beside.is_file() {
+        return Some(beside);
+    }
+    which::which(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(severity: Severity, line: u32) -> Finding {
+        Finding {
+            severity,
+            file: Some("/h/whatap.conf".into()),
+            line,
+            key: "k".into(),
+            message: "m".into(),
+        }
+    }
+
+    #[test]
+    fn the_first_of_the_worst_is_shown_and_notes_are_not() {
+        assert_eq!(worst_in_one_line(&[finding(Severity::Note, 1)]), None);
+        assert_eq!(
+            worst_in_one_line(&[finding(Severity::Warning, 1)]).as_deref(),
+            Some("/h/whatap.conf:1: k: m")
+        );
+        let many = [
+            finding(Severity::Warning, 1),
+            finding(Severity::Error, 2),
+            finding(Severity::Error, 3),
+        ];
+        let line = worst_in_one_line(&many).unwrap();
+        assert_eq!(
+            line,
+            "/h/whatap.conf:2: k: m (and 2 more: whatap-doctor lists them)"
+        );
+    }
+
+    #[test]
+    fn errors_read_like_our_own_messages() {
+        let error = io::Error::from_raw_os_error(nix::libc::EACCES);
+        assert_eq!(reason(&error), "permission denied");
+    }
+}

@@ -1,0 +1,139 @@
+//! Local mode: no server is configured, so data goes to this user's own `whatap-server`. A launch finds the one that runs, or
+//! binds the ports for a new one, so that the dashboard's link works at once and nothing has to wait.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use whatap_collector::ensure::ServerStart;
+use whatap_conf::Resolved;
+
+use crate::home::sibling;
+
+const AGENTS_PORT: u16 = 6600;
+const HTTP_PORT: u16 = 6680;
+/// Ports that are tried after the first.
+const NEXT_PORTS: u16 = 79;
+
+/// What a launch does about the local server.
+pub enum Local {
+    /// A server is configured, or none may be started here.
+    Nothing,
+    /// One runs already; this is its dashboard.
+    Running { url: String },
+    /// The watchdog is to start one; the link opens the dashboard once.
+    Start { server: ServerStart, link: String },
+}
+
+/// What a launch wants to know of `server.json`.
+#[derive(Deserialize)]
+struct ServerJson {
+    pid: u32,
+    http: SocketAddr,
+    url: String,
+}
+
+/// Looks for the user's server and prepares one if there is none and the options allow it. `terminal`: somebody looks at our stderr.
+pub fn prepare(options: &Resolved, terminal: bool) -> Local {
+    if !options.is_local() {
+        return Local::Nothing;
+    }
+    let data_dir = options.local_server_data_dir();
+    if let Some(url) = running(&data_dir) {
+        return Local::Running { url };
+    }
+    let allowed = match options.text("local_server") {
+        "auto" => terminal,
+        word => word == "true",
+    };
+    let started = allowed.then(|| start(&data_dir)).flatten();
+    started.map_or(Local::Nothing, |(server, link)| Local::Start {
+        server,
+        link,
+    })
+}
+
+/// The dashboard's address if a server of this data directory answers.
+pub fn running(data_dir: &Path) -> Option<String> {
+    let server: ServerJson =
+        serde_json::from_slice(&fs::read(data_dir.join("server.json")).ok()?).ok()?;
+    let alive = Path::new("/proc").join(server.pid.to_string()).exists();
+    let answers = alive
+        && TcpStream::connect_timeout(&reachable(server.http), Duration::from_millis(100)).is_ok();
+    answers.then_some(server.url)
+}
+
+/// An address to connect to for one that a server listens on.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+fn start(data_dir: &Path) -> Option<(ServerStart, String)> {
+    let program = sibling("whatap-server")?;
+    let agents = bind(AGENTS_PORT)?;
+    let http = bind(HTTP_PORT)?;
+    let port = http.local_addr().ok()?.port();
+    let token = random_hex()?;
+    let server = ServerStart {
+        program,
+        data_dir: data_dir.to_owned(),
+        agents: Some(OwnedFd::from(agents)),
+        http: Some(OwnedFd::from(http)),
+        one_time_token: Some(token.clone()),
+    };
+    Some((server, format!("http://127.0.0.1:{port}/?token={token}")))
+}
+
+/// The usual port or the next free one; on loopback only.
+fn bind(first: u16) -> Option<TcpListener> {
+    let usual = first..=first + NEXT_PORTS;
+    usual
+        .chain([0])
+        .find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
+}
+
+fn random_hex() -> Option<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_gives_the_next() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let next = bind(port).unwrap().local_addr().unwrap().port();
+        assert_ne!(next, port);
+    }
+
+    #[test]
+    fn a_server_that_has_gone_is_not_taken_for_running() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(running(temp.path()), None);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let write = |pid: u32| {
+            let text = format!(
+                r#"{{"version":1,"pid":{pid},"http":"{address}","url":"http://u/","token":"t"}}"#
+            );
+            fs::write(temp.path().join("server.json"), text).unwrap();
+        };
+        write(std::process::id());
+        assert_eq!(running(temp.path()).as_deref(), Some("http://u/"));
+        write(u32::MAX);
+        assert_eq!(running(temp.path()), None);
+        write(std::process::id());
+        drop(listener);
+        assert_eq!(running(temp.path()), None);
+    }
+}

@@ -1,0 +1,324 @@
+//! Finding and starting the user's command as `execvp` does, with the answers a shell would give.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, eaccess, execve};
+
+/// A command that can be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    pub path: PathBuf,
+    /// With the name as it was typed first.
+    pub argv: Vec<OsString>,
+}
+
+/// Why a command cannot be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CannotStart {
+    NotFound,
+    /// It is there, but it may not be executed; the text says more.
+    NotExecutable(String),
+}
+
+impl CannotStart {
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::NotFound => 127,
+            Self::NotExecutable(_) => 126,
+        }
+    }
+}
+
+impl std::fmt::Display for CannotStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("not found"),
+            Self::NotExecutable(why) => f.write_str(why),
+        }
+    }
+}
+
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+impl Program {
+    /// Looks for the command's first word: as a path if it holds a `/`, else in each directory of `PATH`.
+    pub fn find(command: &[OsString], path: Option<&OsStr>) -> Result<Self, CannotStart> {
+        let name = command
+            .first()
+            .filter(|n| !n.is_empty())
+            .ok_or(CannotStart::NotFound)?;
+        let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
+        match look_up(name, path) {
+            Ok(path) => Ok(Self {
+                path,
+                argv: command.to_vec(),
+            }),
+            Err(CannotStart::NotFound) if is_idle_script(name) => Self::with_python(command, path),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A Python file in the working directory that nobody made executable.
+    fn with_python(command: &[OsString], path: &OsStr) -> Result<Self, CannotStart> {
+        let found = ["python", "python3"]
+            .into_iter()
+            .find_map(|p| Some((p, look_up(OsStr::new(p), path).ok()?)));
+        let (name, path) = found.ok_or(CannotStart::NotFound)?;
+        let argv = std::iter::once(OsString::from(name))
+            .chain(command.iter().cloned())
+            .collect();
+        Ok(Self { path, argv })
+    }
+
+    /// Becomes the command; returns only if that failed.
+    pub fn exec(&self, env: &[(OsString, OsString)]) -> io::Error {
+        match self.try_exec(env) {
+            Errno::ENOEXEC => self.through_shell().try_exec(env).into(),
+            errno => errno.into(),
+        }
+    }
+
+    fn try_exec(&self, env: &[(OsString, OsString)]) -> Errno {
+        let pairs = env.iter().map(|(k, v)| {
+            let mut pair = k.clone().into_vec();
+            pair.push(b'=');
+            pair.extend_from_slice(v.as_bytes());
+            CString::new(pair)
+        });
+        let strings = || -> Result<_, std::ffi::NulError> {
+            let path = CString::new(self.path.as_os_str().as_bytes())?;
+            let argv = self
+                .argv
+                .iter()
+                .map(|a| CString::new(a.as_bytes()))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok((path, argv, pairs.collect::<Result<Vec<_>, _>>()?))
+        };
+        match strings() {
+            Ok((path, argv, env)) => match execve(&path, &argv, &env) {
+                Ok(never) => match never {},
+                Err(errno) => errno,
+            },
+            Err(_) => Errno::EINVAL,
+        }
+    }
+
+    /// A script without `#!` is one for the shell.
+    fn through_shell(&self) -> Self {
+        let script = self.path.clone().into_os_string();
+        let arguments = self.argv.iter().skip(1).cloned();
+        let argv = [OsString::from("/bin/sh"), script]
+            .into_iter()
+            .chain(arguments)
+            .collect();
+        Self {
+            path: "/bin/sh".into(),
+            argv,
+        }
+    }
+
+    /// Flags that make Python ignore what we put into its environment.
+    pub fn python_flag_that_hides_us(&self) -> Option<char> {
+        if !is_python(self.path.file_name()?)
+            && !is_python(Path::new(self.argv.first()?).file_name()?)
+        {
+            return None;
+        }
+        let mut arguments = self.argv.iter().skip(1);
+        while let Some(argument) = arguments.next() {
+            let letters = argument
+                .to_str()?
+                .strip_prefix('-')
+                .filter(|l| !l.is_empty() && !l.starts_with('-'))?;
+            for (at, letter) in letters.char_indices() {
+                match letter {
+                    'S' | 'E' | 'I' => return Some(letter),
+                    'c' | 'm' => return None,
+                    'W' | 'X' if at + 1 == letters.len() => drop(arguments.next()),
+                    'W' | 'X' => break,
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
+    /// A name for the application that the command starts: a Python script's or module's, else the command's own.
+    pub fn application(&self) -> String {
+        let own = stem(self.path.as_os_str());
+        if !self.path.file_name().is_some_and(is_python) {
+            return own;
+        }
+        let mut arguments = self.argv.iter().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.to_str() {
+                Some("-m") => {
+                    return arguments
+                        .next()
+                        .map_or(own, |m| m.to_string_lossy().into_owned());
+                }
+                Some("-W" | "-X") => drop(arguments.next()),
+                Some("-c" | "-") => return own,
+                Some(flag) if flag.starts_with('-') => {}
+                _ => return stem(argument),
+            }
+        }
+        own
+    }
+}
+
+fn stem(path: &OsStr) -> String {
+    Path::new(path)
+        .file_stem()
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn is_python(name: &OsStr) -> bool {
+    let version = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    name.to_str()
+        .and_then(|n| n.strip_prefix("python"))
+        .is_some_and(version)
+}
+
+fn look_up(name: &OsStr, path: &OsStr) -> Result<PathBuf, CannotStart> {
+    if name.as_bytes().contains(&b'/') {
+        return check(Path::new(name));
+    }
+    let mut refused = None;
+    for dir in std::env::split_paths(path) {
+        // An empty entry is the working directory.
+        let dir = if dir.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            dir
+        };
+        match check(&dir.join(name)) {
+            Ok(path) => return Ok(path),
+            // A directory of that name is nothing to execute and no reason to stop.
+            Err(CannotStart::NotExecutable(why)) if why != A_DIRECTORY => {
+                refused = Some(CannotStart::NotExecutable(why))
+            }
+            Err(_) => {}
+        }
+    }
+    Err(refused.unwrap_or(CannotStart::NotFound))
+}
+
+const A_DIRECTORY: &str = "is a directory";
+
+fn check(path: &Path) -> Result<PathBuf, CannotStart> {
+    match path.metadata() {
+        Ok(meta) if meta.is_dir() => Err(CannotStart::NotExecutable(A_DIRECTORY.into())),
+        Ok(_) if eaccess(path, AccessFlags::X_OK).is_ok() => Ok(path.to_owned()),
+        Ok(_) => Err(CannotStart::NotExecutable(
+            "permission denied: it is not executable".into(),
+        )),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(CannotStart::NotExecutable("permission denied".into()))
+        }
+        Err(_) => Err(CannotStart::NotFound),
+    }
+}
+
+/// A bare `name.py` that lies in the working directory and is not executable.
+fn is_idle_script(name: &OsStr) -> bool {
+    let path = Path::new(name);
+    let bare = !name.as_bytes().contains(&b'/') && path.extension().is_some_and(|e| e == "py");
+    bare && path.is_file() && eaccess(path, AccessFlags::X_OK).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn words(command: &str) -> Vec<OsString> {
+        command.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn make(dir: &Path, name: &str, mode: u32) -> PathBuf {
+        let path = dir.join(name);
+        fs::create_dir_all(dir).unwrap();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_first_file_that_can_be_executed_is_taken() {
+        let temp = tempfile::tempdir().unwrap();
+        let (a, b, c) = (
+            temp.path().join("a"),
+            temp.path().join("b"),
+            temp.path().join("c"),
+        );
+        fs::create_dir_all(a.join("tool")).unwrap();
+        make(&b, "tool", 0o644);
+        let wanted = make(&c, "tool", 0o755);
+        let path = std::env::join_paths([&a, &b, &c]).unwrap();
+        assert_eq!(
+            Program::find(&words("tool x"), Some(&path)).unwrap().path,
+            wanted
+        );
+        let path = std::env::join_paths([&a, &b]).unwrap();
+        assert_eq!(
+            Program::find(&words("tool"), Some(&path))
+                .unwrap_err()
+                .status(),
+            126
+        );
+        let path = std::env::join_paths([&a]).unwrap();
+        assert_eq!(
+            Program::find(&words("tool"), Some(&path)).unwrap_err(),
+            CannotStart::NotFound
+        );
+        assert_eq!(
+            Program::find(&[a.clone().into()], None)
+                .unwrap_err()
+                .to_string(),
+            A_DIRECTORY
+        );
+    }
+
+    #[test]
+    fn flags_that_switch_the_bootstrap_off_are_seen() {
+        let flag = |command: &str| {
+            let argv = words(command);
+            Program {
+                path: PathBuf::from("/usr/bin").join(&argv[0]),
+                argv,
+            }
+            .python_flag_that_hides_us()
+        };
+        assert_eq!(flag("python -E app.py"), Some('E'));
+        assert_eq!(flag("python3.11 -uI -m app"), Some('I'));
+        assert_eq!(flag("python -W error -sS x.py"), Some('S'));
+        assert_eq!(flag("python app.py -E"), None);
+        assert_eq!(flag("python -m mod -S"), None);
+        assert_eq!(flag("python -Werror -c pass"), None);
+        assert_eq!(flag("gunicorn -E x"), None);
+    }
+
+    #[test]
+    fn an_application_is_named_after_its_script() {
+        let name = |command: &str| {
+            let argv = words(command);
+            Program {
+                path: PathBuf::from("/usr/bin").join(&argv[0]),
+                argv,
+            }
+            .application()
+        };
+        assert_eq!(name("gunicorn app:app"), "gunicorn");
+        assert_eq!(name("python3 -u /srv/jobs/nightly.py x"), "nightly");
+        assert_eq!(name("python -m http.server"), "http.server");
+        assert_eq!(name("python -c pass"), "python");
+    }
+}

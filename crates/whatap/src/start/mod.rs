@@ -1,0 +1,281 @@
+//! `whatap-start-agent CMD…`: makes sure that a collector runs, puts the tracer on `PYTHONPATH`, and becomes CMD.
+//!
+//! The rule: CMD always starts unless CMD itself cannot be executed. Everything of ours that fails is one line on stderr.
+//! stdout belongs to CMD.
+
+mod arguments;
+mod python_path;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use whatap_collector::ensure::{self, Plan};
+use whatap_conf::{Env, Launch, Resolved};
+
+use crate::local::{self, Local};
+use crate::program::{CannotStart, Program};
+use crate::usage::{complain, print};
+use crate::{bootstrap, home, inherited, trust};
+use arguments::{Arguments, Request};
+
+const PROGRAM: &str = "whatap-start-agent";
+
+/// Our own mistakes on the command line; the other statuses are the command's.
+const USAGE: u8 = 125;
+
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let request = match Request::parse(arguments.into_iter().skip(1)) {
+        Ok(request) => request,
+        Err(mistake) => {
+            return fail(
+                USAGE,
+                &format!("{mistake}\nhint: whatap-start-agent --help"),
+            );
+        }
+    };
+    let arguments = match request {
+        Request::Show(text) => {
+            print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Request::Run(arguments) => arguments,
+    };
+    let path = std::env::var_os("PATH");
+    let program = match Program::find(&arguments.command, path.as_deref()) {
+        Ok(program) => program,
+        Err(error) => return cannot_start(&arguments, &error),
+    };
+    let environment = traced(&arguments, &program);
+    if arguments.dry_run {
+        print(&describe(&program, environment.as_ref()));
+        return ExitCode::SUCCESS;
+    }
+    become_it(&arguments, &program, environment)
+}
+
+/// What is put into the application's environment.
+struct Traced {
+    python_path: OsString,
+    launch: Launch,
+}
+
+/// Prepares everything that tracing needs; `None` if the application starts without.
+fn traced(arguments: &Arguments, program: &Program) -> Option<Traced> {
+    if inherited::is_privileged() {
+        return None;
+    }
+    let env = Env::current();
+    let mut options = home::open(arguments.home.as_deref(), &env, &arguments.overrides);
+    let voice = Voice::of(
+        &options,
+        arguments.banner || env.text("WHATAP_BANNER") == Some("1"),
+    );
+    if !options.is_on() {
+        return None;
+    }
+    let outer = outer_launch(&env, &options);
+    if outer.is_none()
+        && let Some(line) = home::worst_in_one_line(&options.findings)
+    {
+        voice.problem(&line);
+    }
+    options.set_default_name(&default_name(program));
+    match prepare(arguments, program, &env, &options, outer.as_ref(), &voice) {
+        Ok(traced) => Some(traced),
+        Err(problem) => {
+            voice.problem(&problem);
+            None
+        }
+    }
+}
+
+fn prepare(
+    arguments: &Arguments,
+    program: &Program,
+    env: &Env,
+    options: &Resolved,
+    outer: Option<&Launch>,
+    voice: &Voice,
+) -> Result<Traced, String> {
+    home::make_sure(&options.files)?;
+    let bootstrap = bootstrap::find(env)
+        .map_err(|why| format!("the tracer is nowhere to be put ({why}); not traced"))?;
+    let collector = home::sibling("whatap_python")
+        .ok_or("whatap_python is not installed beside it; not traced")?;
+    if let Some(flag) = program.python_flag_that_hides_us() {
+        voice.problem(&format!(
+            "python -{flag} ignores PYTHONPATH or site; it will not be traced"
+        ));
+    }
+    if let Some(weak) = trust::weak_spot_above(&options.files.home, nix::unistd::geteuid().as_raw())
+    {
+        voice.problem(&format!(
+            "others can write to {}; nothing in the home is trusted",
+            weak.display()
+        ));
+    }
+    let mut launch = Launch::new();
+    options.files.describe(&mut launch);
+    options.describe(&mut launch);
+    if arguments.dry_run {
+        return Ok(Traced {
+            python_path: python_path::with(&bootstrap, env),
+            launch,
+        });
+    }
+    let local = if outer.is_some() {
+        Local::Nothing
+    } else {
+        local::prepare(options, io::stderr().is_terminal())
+    };
+    voice.banner(options, &local);
+    let plan = Plan {
+        home: &options.files.home,
+        program: &collector,
+        launch,
+        inherited_name: outer.and_then(Launch::name),
+        pid: std::process::id(),
+        command: &program.argv,
+        server: match local {
+            Local::Start { server, .. } => Some(server),
+            Local::Running { .. } | Local::Nothing => None,
+        },
+    };
+    let ensured = ensure::ensure(plan).map_err(|error| format!("{error}; not traced"))?;
+    Ok(Traced {
+        python_path: python_path::with(&bootstrap, env),
+        launch: ensured.launch,
+    })
+}
+
+/// The launch that this one runs inside of, if it uses the same home.
+fn outer_launch(env: &Env, options: &Resolved) -> Option<Launch> {
+    let launch = Launch::parse(env.text(Launch::VARIABLE)?).ok()?;
+    (launch.home() == Some(options.files.home.as_path())).then_some(launch)
+}
+
+/// The working directory's name, if that says anything, else the command's.
+fn default_name(program: &Program) -> String {
+    let cwd = home::working_directory();
+    let says_nothing = cwd.parent().is_none() || dirs::home_dir().is_some_and(|h| h == cwd);
+    match cwd.file_name() {
+        Some(name) if !says_nothing => name.to_string_lossy().into_owned(),
+        _ => program.application(),
+    }
+}
+
+fn become_it(arguments: &Arguments, program: &Program, traced: Option<Traced>) -> ExitCode {
+    let plain: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    inherited::restore();
+    if let Some(traced) = traced {
+        let mut environment = plain.clone();
+        set(&mut environment, "PYTHONPATH", traced.python_path);
+        set(
+            &mut environment,
+            Launch::VARIABLE,
+            traced.launch.to_string().into(),
+        );
+        let error = program.exec(&environment);
+        // Ours may have been what was too much.
+        if error.raw_os_error() != Some(nix::libc::E2BIG) {
+            return cannot_exec(arguments, program, &error);
+        }
+    }
+    let error = program.exec(&plain);
+    cannot_exec(arguments, program, &error)
+}
+
+fn set(environment: &mut Vec<(OsString, OsString)>, name: &str, value: OsString) {
+    environment.retain(|(n, _)| n != name);
+    environment.push((name.into(), value));
+}
+
+fn cannot_exec(arguments: &Arguments, program: &Program, error: &io::Error) -> ExitCode {
+    let why = match error.kind() {
+        // The file is there: its interpreter is not.
+        io::ErrorKind::NotFound if program.path.exists() => {
+            CannotStart::NotExecutable("its interpreter does not exist".into())
+        }
+        io::ErrorKind::NotFound => CannotStart::NotFound,
+        _ => CannotStart::NotExecutable(home::reason(error)),
+    };
+    cannot_start(arguments, &why)
+}
+
+fn cannot_start(arguments: &Arguments, why: &CannotStart) -> ExitCode {
+    let name = arguments
+        .command
+        .first()
+        .map(PathBuf::from)
+        .unwrap_or_default();
+    let hint = match (why, name.extension().is_some_and(|e| e == "py")) {
+        (CannotStart::NotExecutable(_), true) => {
+            format!("\nhint: {PROGRAM} python {}", name.display())
+        }
+        _ => String::new(),
+    };
+    fail(why.status(), &format!("{}: {why}{hint}", name.display()))
+}
+
+fn fail(status: u8, message: &str) -> ExitCode {
+    complain(PROGRAM, message);
+    ExitCode::from(status)
+}
+
+fn describe(program: &Program, traced: Option<&Traced>) -> String {
+    let mut text = format!("program={}\n", program.path.display());
+    match traced {
+        None => text.push_str("traced=false\n"),
+        Some(traced) => {
+            text.push_str("traced=true\n");
+            text.push_str(&format!("PYTHONPATH={}\n", traced.python_path.display()));
+            text.push_str(&format!("{}={}\n", Launch::VARIABLE, traced.launch));
+        }
+    }
+    text
+}
+
+/// What the launcher says, and whether it says anything.
+struct Voice {
+    silent: bool,
+    banner: bool,
+    terminal: bool,
+}
+
+impl Voice {
+    fn of(options: &Resolved, banner: bool) -> Self {
+        Self {
+            silent: options.bool("ignore_whatap_stdout"),
+            banner,
+            terminal: io::stderr().is_terminal(),
+        }
+    }
+
+    fn problem(&self, line: &str) {
+        if !self.silent {
+            complain(PROGRAM, line);
+        }
+    }
+
+    fn banner(&self, options: &Resolved, local: &Local) {
+        if self.silent {
+            return;
+        }
+        if self.terminal {
+            match local {
+                Local::Start { link, .. } => complain("whatap", &format!("dashboard {link}")),
+                Local::Running { url } => complain("whatap", &format!("dashboard {url}")),
+                Local::Nothing => {}
+            }
+        }
+        if self.banner {
+            let files = &options.files;
+            complain("whatap", &format!("version {}", whatap_conf::VERSION));
+            complain("WHATAP_HOME", &files.home.display().to_string());
+            complain("Config", &files.config.display().to_string());
+            complain("Logs", &files.home.join("logs").display().to_string());
+        }
+    }
+}
