@@ -5,7 +5,7 @@ loaders do the work; our function gets the module afterwards. A module that was 
 """
 import sys
 
-from . import guard
+from . import _launch, guard
 from ._compat import PY2, get_ident
 
 # (module, file in whatap/instrument, function called with the module)
@@ -42,6 +42,8 @@ def install(disabled=()):
     for module, file, function in TABLE:
         if file not in disabled:
             register(module, file, function)
+    for module in _named_by_options():
+        register(module, 'methods', 'instrument')
     sys.meta_path.insert(0, Finder())
     for name in list(_rows):
         module = sys.modules.get(name)
@@ -248,6 +250,12 @@ if PY2:
     _CLASSES = (type, _types.ClassType)
 else:
     _CLASSES = (type,)
+
+
+def _named_by_options():
+    """Modules whose functions the options name."""
+    patterns = _launch.options['hook_method_patterns'] + _launch.options['hook_service_patterns']
+    return set([pattern.partition(':')[0].strip() for pattern in patterns if ':' in pattern])
 
 
 def _importing(module):

@@ -5,7 +5,7 @@ passes through is the application's (see guard.py).
 """
 import sys
 
-from . import errors, guard, ring as rings, wire
+from . import _launch, errors, guard, ring as rings, wire
 from ._compat import PY2, Random, clock, context_variable, cpu_clock, get_ident, random_seed, text as text_type
 from ._compat import Struct
 from .wire import DBC, ERROR, FETCH, FUNCTION, HTTP, LOG, MESSAGE, METHOD, OTHER, SQL, TASK, WEB  # noqa: F401
@@ -51,7 +51,7 @@ def begin(method, path, host=None, client=None, user_agent=None, referer=None, t
         tx = _get()
         if tx is not None and tx.state == LIVE and tx.ring is ring and not _abandoned(tx):
             return None
-        if ignored is not None and kind == WEB and ignored(path):
+        if ignored is not None and kind == WEB and ignored(method, path):
             return None
         now = clock()
         if not 0 <= now - ring.anchor <= 1000000000:
@@ -73,7 +73,7 @@ def begin(method, path, host=None, client=None, user_agent=None, referer=None, t
         tx.parent = tx.flags = tx.status = tx.cut = tx.logs = 0
         tx.steps = []
         tx.open = 0
-        tx.user = tx.attributes = tx.error = tx.handled = tx.body = None
+        tx.user = tx.attributes = tx.error = tx.handled = tx.body = tx.environ = tx.start_response = tx.answer = None
         tx.returned = False
         tx.thread = thread = get_ident()
         tx.cpu = cpu_clock() if measure_cpu else 0
@@ -137,7 +137,8 @@ class Transaction(object):
     __slots__ = (
         'ring', 'state', 'kind', 'name', 'method', 'path', 'host', 'client', 'agent', 'referer', 'user', 'tracestate',
         'start', 'wall', 'id', 'trace', 'parent', 'flags', 'status', 'cpu', 'thread', 'steps', 'cut', 'open', 'logs',
-        'attributes', 'error', 'handled', 'body', 'slot', 'at', 'returned', '__weakref__')
+        'attributes', 'error', 'handled', 'body', 'slot', 'at', 'returned',
+        'environ', 'start_response', 'answer', '__weakref__')
 
     def set_name(self, name):
         """The name that transactions are grouped by: a route template."""
@@ -198,6 +199,18 @@ class Transaction(object):
             _end_after_all(self, status)
             if not mine:
                 raise
+
+    # -- a WSGI response
+
+    def respond(self, status, headers, *more):
+        """The start_response that the application gets: the server's, with a look at the status."""
+        self.answer = status
+        return self.start_response(status, headers, *more)
+
+    def finish(self):
+        """Ends it with the status that the application answered."""
+        if self.state == LIVE:
+            self.end(_codes.get(self.answer) or _code(self.answer))
 
     # -- steps
 
@@ -298,9 +311,78 @@ class _NoStep(object):
 NO_STEP = _NoStep()
 _IDLE = b'\0' if PY2 else 0
 
-# Set from the options.
+# Set from the options: None = nothing to do.
 ignored = None
+client_of = None
 measure_cpu = False
+
+
+def _choose(options):
+    """Decides once what each option means for the requests to come."""
+    global ignored, client_of, measure_cpu, MAX_STEPS
+    paths = options['trace_ignore_url_set']
+    ignored = _ignoring(
+        frozenset([path for path in paths if '*' not in path]), [path.split('*') for path in paths if '*' in path],
+        tuple(options['trace_ignore_url_prefix']), tuple(options['web_static_content_extensions']),
+        frozenset(options['ignore_http_method']))
+    proxies = frozenset(options['trusted_proxies'])
+    client_of = _behind(proxies, options['trace_http_client_ip_header_key']) if proxies else None
+    measure_cpu = bool(options['trace_cpu'] and cpu_clock)
+    MAX_STEPS = options['profile_step_max_count']
+
+
+def _ignoring(paths, patterns, prefixes, extensions, methods):
+    extensions = tuple(['.' + extension for extension in extensions])
+    if not (paths or patterns or prefixes or extensions or methods):
+        return None
+
+    def is_ignored(method, path):
+        if type(path) not in _TEXTS:
+            return False
+        if extensions and '.' in path and path.endswith(extensions):
+            return True
+        return (path in paths or method in methods or bool(prefixes) and path.startswith(prefixes)
+                or bool(patterns) and any([_matches(path, pattern) for pattern in patterns]))
+    if paths or patterns or prefixes or methods:
+        return is_ignored
+
+    def is_static(method, path):
+        return '.' in path and type(path) in _TEXTS and path.endswith(extensions)
+    return is_static
+
+
+_TEXTS = (str, text_type)
+
+
+def _matches(path, parts):
+    """Whether a path is these parts with anything between them."""
+    if not path.startswith(parts[0]) or not path.endswith(parts[-1]) or len(path) < len(parts[0]) + len(parts[-1]):
+        return False
+    at, end = len(parts[0]), len(path) - len(parts[-1])
+    for part in parts[1:-1]:
+        at = path.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
+
+
+def _behind(proxies, header):
+    key = 'HTTP_' + header.upper().replace('-', '_')
+
+    def client_of(peer, get):
+        """The client's address as a trusted proxy says: the last one in the list that is not a trusted proxy."""
+        if peer not in proxies:
+            return peer
+        said = get(key)
+        if type(said) not in _TEXTS:
+            return peer
+        for address in reversed(said[-1024:].split(',')):
+            address = address.strip()
+            if address and address not in proxies:
+                return address[:64]
+        return peer
+    return client_of
 
 
 # -- private
@@ -398,7 +480,9 @@ def _leave(tx, ring):
         ring.free.append(slot)
     if _get() is tx:
         _set(None)
-    tx.body = None
+    tx.body = tx.environ = None
+    if tx.answer is not None:
+        tx.start_response = None
     ring.drain()
 
 
@@ -471,6 +555,18 @@ _NO_ERROR = wire.EMPTY * 3
 
 def _status(status):
     return status if type(status) is int and 0 <= status <= 0xffff else 0
+
+
+def _code(line):
+    """The number of a status line."""
+    code = int(line[:3]) if type(line) is str and line[:3].isdigit() else 0
+    if code and len(_codes) < MAX_CODES:
+        _codes[line] = code
+    return code
+
+
+_codes = {}
+MAX_CODES = 500
 
 
 def _cpu_since(start):
@@ -560,9 +656,10 @@ def _abandoned(tx):
     """Whether the context's transaction is over though nobody ended it; if so it is ended now.
 
     Either its response has been returned and nobody closed it, or a signal handler's exception came between.
+    `returned` is None where a coroutine ends the transaction: it need not be on the stack.
     """
     if not tx.returned:
-        if tx.kind != WEB or tx.thread != get_ident() or _on_stack(tx, sys._getframe(2)):
+        if tx.returned is None or tx.kind != WEB or tx.thread != get_ident() or _on_stack(tx, sys._getframe(2)):
             return False
     tx.end(tx.status)
     return True
@@ -614,3 +711,7 @@ def _follow(tx, traceparent, tracestate):
 bad_traceparents = 0
 _HEX = frozenset('0123456789abcdef')
 _NO_TRACE = b'\0' * 16
+
+guard.on_failure = lambda: _ring.failures()
+_launch.listeners.append(_choose)
+_choose(_launch.options)
