@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod licence;
 pub mod message;
 pub mod otlp;
 pub mod reader;
