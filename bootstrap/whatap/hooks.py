@@ -17,6 +17,7 @@ TABLE = [
     ('django.core.handlers.asgi', 'django', 'instrument_asgi'),
     ('django.core.handlers.base', 'django', 'instrument_base'),
     ('django.core.handlers.exception', 'django', 'instrument_exception'),
+    ('django.db.backends.base.base', 'django', 'instrument_database'),
     ('django.urls.resolvers', 'django', 'instrument_resolvers'),
     ('psycopg2', 'psycopg2', 'instrument'),
     ('psycopg', 'psycopg', 'instrument'),
