@@ -130,7 +130,9 @@ class Traced(unittest.TestCase):
     def transaction(self, name='test'):
         """A transaction around a block of the test."""
         from whatap import tx
-        return _Block(tx.begin('GET', '/' + name))
+        begun = tx.begin('GET', '/' + name)
+        begun.returned = None  # this block ends it
+        return _Block(begun)
 
     def frame(self):
         """The only frame."""

@@ -30,6 +30,8 @@ async def run(call, head, scope, receive, send):
     if tx is None:
         return await call(*head, scope, receive, send)
 
+    tx.returned = None  # ended below, wherever its tasks run
+
     async def traced_send(message):
         kind = message.get('type') if type(message) is dict else None
         if kind == 'http.response.start':

@@ -1,4 +1,5 @@
 """ASGI applications: `@whatap.register_asgi_app`, and what Django's handler shares with it."""
+from .. import tx as transactions
 from ..guard import guarded
 from ..tx import begin
 
@@ -20,7 +21,19 @@ def begin_request(scope):
     for key, value in scope.get('headers', ()):
         if key in _HEADERS and key not in found:
             found[key] = value.decode('latin-1')
-    client = scope.get('client')
+    path, method, client = scope.get('path'), scope.get('method'), scope.get('client')
+    client = client[0] if client else None
+    if transactions.client_of is not None:
+        client = transactions.client_of(client, lambda key: header(scope, key))
     return begin(
-        scope.get('method'), scope.get('path'), found.get(b'host'), client[0] if client else None,
+        method if type(method) is str else None, path if type(path) is str else '/', found.get(b'host'), client,
         found.get(b'user-agent'), found.get(b'referer'), found.get(b'traceparent'), found.get(b'tracestate'))
+
+
+def header(scope, key):
+    """A header by its name in a WSGI environment."""
+    name = key[5:].replace('_', '-').lower().encode('ascii')
+    for header_name, value in scope['headers']:
+        if header_name == name:
+            return value.decode('latin-1')
+    return None

@@ -2,20 +2,24 @@
 
 Statements are seen by the drivers' own files: Django's SQLite through `sqlite3.py`, PostgreSQL through `psycopg2.py` or `psycopg.py`.
 """
+import sys
+
 from ..guard import guarded
 from ..hooks import wrap
-from ..tx import current
+from ..tx import NO_STEP, activate, current, deactivate
 from . import wsgi
+from ._database import target
 
 ROUTE = '_whatap_route'
 MAX_NAMES = 1000
+PORTS = {'postgresql': '5432', 'mysql': '3306', 'oracle': '1521'}
 
 _names = {}
 
 
 def instrument_wsgi(module):
     """`django.core.handlers.wsgi`"""
-    wrap(module.WSGIHandler, '__call__', wsgi.traced_method)
+    wrap(module.WSGIHandler, '__call__', traced_call)
 
 
 def instrument_asgi(module):
@@ -38,11 +42,33 @@ def instrument_exception(module):
     wrap(module, 'response_for_exception', traced_response_for_exception)
 
 
+def instrument_database(module):
+    """`django.db.backends.base.base`"""
+    wrap(module.BaseDatabaseWrapper, 'connect', traced_connect)
+
+
 def instrument_resolvers(module):
     """`django.urls.resolvers`"""
     if not hasattr(getattr(module, 'URLResolver', None), '_join_route'):  # before Django 2.2 a match does not know its route
         from . import _django_routes
         _django_routes.instrument(module)
+
+
+def traced_call(call):
+    def wrapper(self, environ, start_response):
+        tx = wsgi.begin_request(environ, start_response)
+        if tx is None:
+            return call(self, environ, start_response)
+        try:
+            response = call(self, environ, tx.respond)
+        except BaseException:
+            wsgi.failed(tx)
+            raise
+        if getattr(response, 'streaming', None) is False:
+            tx.finish()  # complete as it is: no need to follow it
+            return response
+        return wsgi.returned(tx, response)
+    return wrapper
 
 
 def traced_resolve_request(resolve_request):
@@ -78,14 +104,38 @@ def traced_response_for_exception(response_for_exception):
     return wrapper
 
 
+def traced_connect(connect):
+    """Connecting is one step: what Django asks every new connection (time zone, pragmas) is part of it, not of the request's statements."""
+    def wrapper(self):
+        tx = current()
+        if tx is None:
+            return connect(self)
+        step = begin_connect(tx, self) or NO_STEP
+        outside = activate(None)
+        try:
+            result = connect(self)
+        except BaseException as error:
+            deactivate(outside)
+            step.end(0, error)
+            raise
+        deactivate(outside)
+        step.end()
+        return result
+    return wrapper
+
+
+@guarded
+def begin_connect(tx, wrapper):
+    settings = wrapper.settings_dict
+    system, name = wrapper.vendor, settings.get('NAME')
+    if type(name) is not str and hasattr(type(name), '__fspath__'):
+        name = type(name).__fspath__(name)
+    return tx.dbc(name if system == 'sqlite' else target(settings.get('HOST'), settings.get('PORT') or PORTS.get(system), name), system)
+
+
 @guarded
 def failed(tx, error):
-    tx.handle(type(error), error, getattr(error, '__traceback__', None) or exception_trace())
-
-
-def exception_trace():
-    import sys
-    return sys.exc_info()[2]
+    tx.handle(type(error), error, getattr(error, '__traceback__', None) or sys.exc_info()[2])
 
 
 @guarded

@@ -19,11 +19,6 @@ _classes = (type, type('Old', (), {}).__class__, type(sys).__class__)
 _hooked = set()
 
 
-def modules():
-    """Names of the modules that hold such functions."""
-    return sorted(set(pattern.partition(':')[0].strip() for pattern in patterns('hook_method_patterns') + patterns('hook_service_patterns')))
-
-
 def instrument(module):
     for kind, make in (('hook_service_patterns', service), ('hook_method_patterns', method)):
         for pattern in patterns(kind):
