@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 import sink
+import wsgi_client
 
 sink.start()
 
@@ -30,7 +31,7 @@ def setUpModule():
     application = get_wsgi_application()
     import logging
     logging.getLogger().handlers = [logging.NullHandler()]
-    logging.getLogger('django.request').handlers = [logging.NullHandler()]
+    logging.getLogger('django').handlers = [logging.NullHandler()]
     management.call_command('migrate', verbosity=0)
     management.call_command('seed', orders=30, stdout=io.StringIO() if str is not bytes else io.BytesIO())
 
@@ -41,24 +42,8 @@ def tearDownModule():
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def request(path, app=None, consume=True, **headers):
-    """(status, headers, body) as a WSGI server would get them."""
-    path, _, query = path.partition('?')
-    environ = {'REQUEST_METHOD': 'GET', 'PATH_INFO': path, 'QUERY_STRING': query, 'SERVER_NAME': 'shop.example', 'SERVER_PORT': '80', 'SCRIPT_NAME': '',
-               'HTTP_HOST': 'shop.example', 'REMOTE_ADDR': '10.0.0.7', 'HTTP_USER_AGENT': 'curl', 'SERVER_PROTOCOL': 'HTTP/1.1',
-               'wsgi.input': io.BytesIO(), 'wsgi.errors': sys.stderr, 'wsgi.url_scheme': 'http', 'wsgi.version': (1, 0), 'wsgi.multithread': False,
-               'wsgi.multiprocess': False, 'wsgi.run_once': False}
-    environ.update(headers)
-    answer = []
-    result = (app or application)(environ, lambda status, headers, *more: answer.append((status, headers)))
-    if not consume:
-        return answer[0][0], result
-    try:
-        body = b''.join(result)
-    finally:
-        if hasattr(result, 'close'):
-            result.close()
-    return answer[0][0], dict(answer[0][1]), body
+def request(path, app=None, **more):
+    return wsgi_client.request(app or application, path, **more)
 
 
 class Shop(sink.Traced):

@@ -34,7 +34,7 @@ def instrument_base(module):
     if hasattr(handler, 'resolve_request'):  # Django 3.1
         wrap(handler, 'resolve_request', traced_resolve_request)
     else:
-        wrap(handler, '_get_response', traced_get_response)
+        wrap(handler, 'get_response', traced_get_response)
 
 
 def instrument_exception(module):

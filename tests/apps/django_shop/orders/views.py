@@ -3,7 +3,7 @@ import time
 
 import requests
 from django.conf import settings
-from django.db.models import F, Sum
+from django.db.models import DecimalField, F, Sum
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.generic import ListView
@@ -43,7 +43,7 @@ def report(request):
     rows = []
     for customer in Customer.objects.order_by('name')[:count]:
         turnover = Line.objects.filter(order__customer=customer).aggregate(
-            turnover=Sum(F('amount') * F('product__price')))['turnover']
+            turnover=Sum(F('amount') * F('product__price'), output_field=DecimalField()))['turnover']
         rows.append({'customer': customer.name, 'turnover': str(turnover or 0)})
     return JsonResponse({'rows': rows})
 
