@@ -32,7 +32,9 @@ pub use crate::files::{Files, HomeFrom, Stamp, default_home, local_server_data_d
 pub use crate::finding::{Finding, Severity};
 pub use crate::launch::{BadLaunch, Launch, escape, unescape};
 pub use crate::options::{OPTIONS, Opt, Reader, Reload, find};
-pub use crate::resolve::{Resolved, Source, resolve, resolve_launch};
+pub use crate::resolve::{
+    Resolved, Source, is_known_elsewhere, nearest_option, resolve, resolve_launch,
+};
 pub use crate::value::Kind;
 
 /// The version of every part of a release.

@@ -498,14 +498,26 @@ fn located(finding: Finding, source: &Source) -> Finding {
     }
 }
 
+/// Is this an option of other agents of this kind, which means nothing here?
+pub fn is_known_elsewhere(key: &str) -> bool {
+    OTHERS.contains(&key)
+}
+
+/// The option that a mistyped key probably meant.
+pub fn nearest_option(key: &str) -> Option<&'static str> {
+    nearest(
+        key,
+        OPTIONS
+            .iter()
+            .flat_map(|o| std::iter::once(o.name).chain(o.aliases.iter().copied())),
+    )
+}
+
 fn unknown(key: &str) -> Finding {
-    if OTHERS.contains(&key) {
+    if is_known_elsewhere(key) {
         return Finding::new(Severity::Note, key, "not used by this version");
     }
-    let names = OPTIONS
-        .iter()
-        .flat_map(|o| std::iter::once(o.name).chain(o.aliases.iter().copied()));
-    let message = format!("unknown option, ignored{}", perhaps(nearest(key, names)));
+    let message = format!("unknown option, ignored{}", perhaps(nearest_option(key)));
     Finding::new(Severity::Warning, &short(key), message)
 }
 

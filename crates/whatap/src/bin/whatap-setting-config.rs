@@ -1,1 +1,3 @@
-fn main() {}
+fn main() -> std::process::ExitCode {
+    whatap::setting_config::main(std::env::args_os())
+}

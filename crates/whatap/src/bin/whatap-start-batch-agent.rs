@@ -1,1 +1,3 @@
-fn main() {}
+fn main() -> std::process::ExitCode {
+    whatap::batch::main(std::env::args_os())
+}
