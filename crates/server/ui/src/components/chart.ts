@@ -1,0 +1,41 @@
+// What the series charts compute. Pure.
+
+export interface ChartSeries {
+  key: string;
+  label: string;
+  /** A variable of the style sheet. */
+  colour: string;
+  values: (number | null)[];
+  dash?: number[];
+  /** `false` draws a thinner line. */
+  strong?: boolean;
+}
+
+/** Each list is what its own value and those after it add up to: drawn in order, the later ones cover the earlier. */
+export function stack(lists: readonly (number | null)[][]): (number | null)[][] {
+  const out: (number | null)[][] = lists.map(() => []);
+  const length = Math.max(0, ...lists.map((list) => list.length));
+  for (let i = 0; i < length; i += 1) {
+    let sum = 0;
+    for (let k = lists.length - 1; k >= 0; k -= 1) {
+      sum += lists[k]![i] ?? 0;
+      out[k]!.push(sum);
+    }
+  }
+  return out;
+}
+
+/** The next 1, 1.5, 2, 3, 5 or 8 times a power of ten that leaves a little room above. */
+export function niceMax(value: number): number {
+  if (!(value > 0)) return 1;
+  const wanted = value * 1.02;
+  const unit = 10 ** Math.floor(Math.log10(wanted));
+  const step = [1, 1.5, 2, 3, 5, 8, 10].find((one) => one * unit >= wanted) ?? 10;
+  return step * unit;
+}
+
+/** The end of an axis: grows at once, shrinks only when more than half would stay empty and nobody is reading. */
+export function settledMax(current: number, wanted: number, reading: boolean): number {
+  if (wanted >= current) return wanted;
+  return reading || wanted > current * 0.45 ? current : wanted;
+}
