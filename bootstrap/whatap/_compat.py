@@ -19,6 +19,7 @@ deque = _collections.deque
 count = _itertools.count
 repeat = _itertools.repeat
 Random = _random.Random
+pause = _time.sleep
 
 if PY2:
     _thread = __import__('thread')
@@ -43,6 +44,27 @@ else:
     next_of = lambda iterator: iterator.__next__  # noqa: E731
 
 get_ident = _thread.get_ident
+
+if PY2:
+    def is_ascii(value):
+        """WSGI's texts are bytes here, as they came."""
+        return True
+elif hasattr(str, 'isascii'):
+    is_ascii = str.isascii
+else:
+    def is_ascii(value):
+        try:
+            value.encode('ascii')
+            return True
+        except UnicodeError:
+            return False
+
+
+def latin(value):
+    """What a WSGI server has decoded as Latin-1, as the UTF-8 that it nearly always is."""
+    return value.encode('latin-1', 'replace').decode('utf-8', 'replace')
+
+
 allocate_lock = _thread.allocate_lock
 
 if hasattr(_time, 'monotonic_ns'):
@@ -200,5 +222,13 @@ class _Pid(object):
         return self._ask() == self._pid
 
 
-def nothing(*args, **kwargs):
-    """Does nothing, for things that are switched off."""
+def at_exit(function):
+    """Calls `function` when the interpreter ends in the normal way, after what the program has registered since."""
+    if 'atexit' in sys.builtin_module_names:
+        import atexit
+        atexit.register(function)
+    elif 'atexit' in sys.modules:
+        sys.modules['atexit'].register(function)
+    elif not hasattr(sys, 'exitfunc'):
+        # Python 2.7: the module `atexit` takes this one over when somebody imports it.
+        sys.exitfunc = function

@@ -11,8 +11,8 @@ from ._compat import PY2, get_ident
 # (module, file in whatap/instrument, function called with the module)
 TABLE = [
     ('flask.app', 'flask', 'instrument'),
-    ('sqlite3.dbapi2', 'sqlite3', 'instrument_dbapi2'),
-    ('sqlite3', 'sqlite3', 'instrument'),
+    ('sqlite3.dbapi2', 'sqlite3', 'instrument'),
+    ('sqlite3', 'sqlite3', 'instrument_package'),
     ('django.core.handlers.wsgi', 'django', 'instrument_wsgi'),
     ('django.core.handlers.asgi', 'django', 'instrument_asgi'),
     ('django.core.handlers.base', 'django', 'instrument_base'),

@@ -7,9 +7,9 @@ instructions, and another thread or greenlet may run there.
 import posix
 import sys
 
-from . import _launch, _native, guard, wire
-from ._compat import clock, count, deque, get_ident, map, next_of, repeat, wall, zip
-from ._compat import Struct, counter, fork_page, words_of
+from . import _launch
+from ._compat import clock, counter, deque, fork_page, get_ident, next_of, pause, wall, words_of, zip
+from .wire import sealed
 
 MAX_QUEUE_BYTES = 512 * 1024
 MAX_DRAIN_BYTES = 64 * 1024
@@ -25,123 +25,357 @@ HEADER_BYTES = 512
 SLOTS_AT, SLOT_BYTES, SLOTS = 12288, 192, 256
 STACK_WANTED_AT = 512
 TRACING_ON = 1 << 32
-LEAVING = 2 << 32
+
+FIRST_WAIT = 0.005
+EXIT_WAIT = 200 * 1000000
+BELL_PAUSE = 20 * 1000000
+HEARTBEAT_OLD = 2 * SECOND
 
 
 class Ring(object):
     """One interpreter's counters, queue and, once attached, mapping. A forked child makes a new one."""
 
     __slots__ = (
-        'alive', 'memory', 'words', 'words32', 'control', 'attached', 'id', 'data_at', 'data_bytes', 'mask', 'half',
-        'head', 'put', 'tail', 'pending', 'queue', 'commit', 'queued', 'counted_at', 'owner', 'generation',
-        'published', 'begun', 'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures',
-        'free', 'versions', 'rebuilt', 'anchor', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first',
-        'on', 'pid')
+        'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'data_at', 'data_bytes', 'half', 'head', 'put',
+        'tail', 'pending', 'queue', 'extend', 'queued', 'counted_at', 'owner', 'generation', 'published', 'begun',
+        'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures', 'free', 'versions', 'rebuilt',
+        'anchor', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen')
 
     def __init__(self):
         self.alive = fork_page()
-        self.pid = posix.getpid()
         self.queue = deque()
-        self.commit = self.queue.extend
-        self.queued = 0
-        self.counted_at = 0
+        self.extend = self.queue.extend
+        self.queued = self.counted_at = 0
         self.owner = {}
         self.generation = 0
-        self.pending = None
-        self.attached = False
-        self.id = 0
-        self.data_at = self.data_bytes = self.mask = self.half = 0
-        self.head = self.put = self.tail = 0
+        self.pending = self.mapping = self.earlier = self.link = self.words = None
+        self.id = self.data_at = self.data_bytes = self.half = self.head = self.put = self.tail = 0
         self.free = []
         self.versions = [0] * SLOTS
-        self.rebuilt = 0
-        self.anchor = self.offset = 0
-        self.earlier = None
-        self.beat = self.beat_at = self.belled = 0
-        self.link = None
+        self.rebuilt = self.anchor = self.offset = self.beat = self.beat_at = self.belled = 0
         self.first = True
-        self.on = True
-        self.use(bytearray(HEADER_BYTES))
+        self.options_seen = 0
+        self._count_in(bytearray(HEADER_BYTES), {})
         self.control = -1
 
-    def use(self, memory):
-        """Counts in this memory from now on, carrying on from the numbers so far."""
-        words, words32 = words_of(memory)
-        starts = {}
-        for index in _COUNTERS:
-            starts[index] = self.words[index] if self.memory_known() else 0
-            words[index] = starts[index]
-        if self.memory_known():
-            # A thread may be about to count in the old place: see `settle`.
-            self.earlier = (self.words, starts, clock() + 10 * SECOND)
-        self.memory = memory
-        self.words32 = words32
-        self.words = words
-        self.published = counter(memory, words, ENDED, starts[ENDED])
-        self.begun = next_of(counter(memory, words, BEGUN, starts[BEGUN]))
-        self.lost_queue_full = counter(memory, words, LOST_QUEUE_FULL, starts[LOST_QUEUE_FULL])
-        self.lost_too_big = counter(memory, words, LOST_TOO_BIG, starts[LOST_TOO_BIG])
-        self.lost_encode = counter(memory, words, LOST_ENCODE, starts[LOST_ENCODE])
-        self.steps_cut = next_of(counter(memory, words, STEPS_CUT, starts[STEPS_CUT]))
-        self.failures = next_of(counter(memory, words, FAILURES, starts[FAILURES]))
-
-    def memory_known(self):
-        try:
-            return self.words is not None
-        except AttributeError:
-            return False
-
-    def settle(self):
-        """Carries over what a thread counted in the old place after the numbers had been taken along."""
-        earlier = self.earlier
-        if earlier is None:
-            return
-        words, starts, until = earlier
-        for index, name in _COUNTERS.items():
-            late = words[index] - starts[index]
-            starts[index] += late
-            while late > 0:
-                late -= 1
-                step = getattr(self, name)
-                step() if name in ('begun', 'steps_cut', 'failures') else next(step)
-        if clock() > until:
-            self.earlier = None
-
-    # -- transactions
-
-    def renew(self, now):
-        """Takes the wall clock again, and once a second looks after the collector."""
-        self.anchor = now
-        self.offset = (wall() - now) // 1000
+    # -- for transactions
 
     def attend(self):
-        """The control word is not the known one. Whether to trace."""
-        return self.on
+        """The control word is not the known one: not attached yet, or told something. Whether to trace."""
+        if self.mapping is None:
+            if _launch.launch is None:
+                return False
+            self._look_for_collector(0)
+            return True
+        word = self.words[CONTROL]
+        version = word & 0xffffffff
+        if version != self.options_seen and not version & 1:
+            self._read_options(version)
+        if not word & TRACING_ON:
+            return False
+        if version == self.options_seen:
+            self.control = word
+        return True
+
+    def renew(self, now):
+        """Takes the wall clock again; so about once a second looks after the collector, too."""
+        self.anchor = now
+        self.offset = (wall() - now) // 1000
+        if self.mapping is not None:
+            self._listen(now)
+            if self.earlier is not None:
+                self._settle()
+            if not self.free:
+                self._rebuild_slots(now)
 
     def end(self, body):
         """Counts an ended transaction and queues its frame, in one step that nothing can come between."""
         size = len(body[0])
         queued = self.queued + size
-        if queued > MAX_QUEUE_BYTES and self.full(size):
+        if queued > MAX_QUEUE_BYTES and self._is_full(size):
             next(zip(self.published, self.lost_queue_full))
             return
         self.queued = queued
-        self.commit(zip((body,), self.published))
+        self.extend(zip((body,), self.published))
 
-    def full(self, size):
+    def holds(self, body):
+        """Whether that frame is in the queue."""
+        return any([item[0] is body for item in list(self.queue)])
+
+    def drain(self):
+        """Moves frames from the queue into the ring: at most MAX_DRAIN_BYTES, never waiting for anybody."""
+        queue = self.queue
+        if self.first:
+            self._first_ended()
+        while queue and self.mapping is not None:
+            me = [get_ident()]
+            owner = self.owner
+            generation = self.generation
+            try:
+                holder = owner.setdefault(generation, me)
+                if holder is not me:
+                    if self._is_busy(holder):
+                        return
+                    # Its holder was thrown out by an exception between two instructions.
+                    if self.generation == generation:
+                        self.generation = generation + 1
+                        owner.pop(generation - 1, None)
+                    continue
+                if not self._move():
+                    return
+            finally:
+                if owner.get(generation) is me:
+                    owner.pop(generation, None)
+            # What came while we had the right to drain found it taken: look again.
+
+    # -- the ring
+
+    def _move(self):
+        """Moves what fits. False if something had to stay."""
+        queue = self.queue
+        words = self.words
+        memory = self.memory
+        pending = self.pending
+        if pending is not None:
+            self._finish(pending)
+        budget = MAX_DRAIN_BYTES
+        size = self.data_bytes
+        while queue:
+            item = queue[0]
+            body, flags = item[0]
+            head = self.head
+            put = self.put + 1
+            frame = sealed(body, flags, self.id, put, head)
+            length = len(frame)
+            behind = head + length
+            if behind - self.tail > self.half:
+                self.tail = words[TAIL]
+                if behind - self.tail > self.half:
+                    self._ring_bell()
+                    if behind - self.tail > size:
+                        return False
+            at = head & size - 1
+            start = self.data_at + at
+            if at + length <= size:
+                memory[start:start + length] = frame
+            else:
+                room = size - at
+                memory[start:start + room] = frame[:room]
+                memory[self.data_at:self.data_at + length - room] = frame[room:]
+            self.pending = (item, behind, put)
+            words[HEAD] = behind
+            words[PUT] = put
+            queue.popleft()
+            self.head = behind
+            self.put = put
+            self.pending = None
+            self.queued -= len(body)
+            budget -= length
+            if budget < 0:
+                return False
+        self.queued = 0
+        return True
+
+    def _finish(self, pending):
+        """Somebody was thrown out between writing this frame and taking it off the queue."""
+        item, head, put = pending
+        queue = self.queue
+        if queue and queue[0] is item:
+            self.words[HEAD] = head
+            self.words[PUT] = put
+            queue.popleft()
+        self.head = head
+        self.put = put
+        self.pending = None
+
+    def _is_busy(self, holder):
+        """Whether the holder of the right to drain is still at work."""
+        frame = sys._current_frames().get(holder[0])
+        while frame is not None:
+            if frame.f_code in _DRAINING and frame.f_locals.get('me') is holder:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _is_full(self, size):
         """Whether the queue has no room. The sum of sizes drifts when threads add at once: count again."""
         now = clock()
-        if now - self.counted_at > SECOND or now < self.counted_at:
+        if not 0 <= now - self.counted_at <= SECOND:
             self.counted_at = now
             self.queued = sum([len(item[0][0]) for item in list(self.queue)])
         return self.queued + size > MAX_QUEUE_BYTES
 
-    def drain(self):
-        """Moves frames from the queue into the ring: at most MAX_DRAIN_BYTES, never waiting for anybody."""
-        return None
+    def _count_in(self, memory, starts):
+        """Counts in this memory from now on, from these numbers."""
+        words, words32 = words_of(memory)
+        for index in _COUNTERS:
+            words[index] = starts.get(index, 0)
+        self.memory = memory
+        self.words32 = words32
+        self.words = words
+        make = lambda index: counter(memory, words, index, starts.get(index, 0))  # noqa: E731
+        self.published = make(ENDED)
+        self.begun = next_of(make(BEGUN))
+        self.lost_queue_full = make(LOST_QUEUE_FULL)
+        self.lost_too_big = make(LOST_TOO_BIG)
+        self.lost_encode = make(LOST_ENCODE)
+        self.steps_cut = next_of(make(STEPS_CUT))
+        self.failures = next_of(make(FAILURES))
+
+    def _settle(self):
+        """Carries over what a thread was about to count in the old place while the numbers were taken along."""
+        words, starts, until = self.earlier
+        for index, name in _COUNTERS.items():
+            for _ in range(words[index] - starts[index]):
+                starts[index] += 1
+                step = getattr(self, name)
+                if name in ('begun', 'steps_cut', 'failures'):
+                    step()
+                else:
+                    next(step)
+        if clock() > until:
+            self.earlier = None
+
+    def _rebuild_slots(self, now):
+        """Numbers of slots get lost when an exception comes between taking and using one: collect them again."""
+        if now - self.rebuilt > 60 * SECOND:
+            self.rebuilt = now
+            words = self.words32
+            self.free = [slot for slot in range(self.mapping.slots)
+                         if not words[(SLOTS_AT + slot * SLOT_BYTES) >> 2] & 1]
+
+    # -- the collector
+
+    def _look_for_collector(self, wait):
+        """One step of attaching, by whoever has the right to drain: nothing moves while the ring changes."""
+        me = [get_ident()]
+        owner = self.owner
+        generation = self.generation
+        try:
+            if owner.setdefault(generation, me) is not me:
+                return
+            link = self.link
+            if link is None:
+                from . import attach
+                link = self.link = attach.Link()
+            if not link.waiting:
+                link.connect(self, self.mapping)
+            if link.waiting:
+                mapping = link.answer(wait)
+                if mapping is not None and (self.mapping is None or mapping.id != self.id):
+                    self._attach(mapping)
+        finally:
+            if owner.get(generation) is me:
+                owner.pop(generation, None)
+
+    def _attach(self, mapping):
+        """Goes on in this mapping."""
+        again = self.mapping is not None
+        self.mapping = None
+        old = self.words
+        starts = dict([(index, old[index]) for index in _COUNTERS])
+        if again:
+            # A ring of its own has an account of its own: what still waits belongs to it.
+            starts = {ENDED: len(self.queue)}
+        self._count_in(mapping.memory, starts)
+        self.earlier = None if again else (old, starts, clock() + 10 * SECOND)
+        self.pending = None
+        self.id = mapping.id
+        self.data_at = mapping.data_at
+        self.data_bytes = mapping.data_bytes
+        self.half = mapping.data_bytes // 2
+        self.head = self.words[HEAD]
+        self.put = self.words[PUT]
+        self.tail = self.words[TAIL]
+        self.beat_at = 0
+        self.options_seen = 0
+        self.control = -1
+        self.versions = [0] * mapping.slots
+        self.free = list(range(mapping.slots - 1, -1, -1))
+        self.mapping = mapping
+
+    def _first_ended(self):
+        """A short-lived child may have no other transaction: wait a moment for the answer, once."""
+        self.first = False
+        if self.mapping is None:
+            if self.link is not None and self.link.waiting:
+                self._look_for_collector(FIRST_WAIT)
+
+    def _listen(self, now):
+        """The collector's heartbeat: old means that it is gone, and the ring is offered to its successor."""
+        beat = self.words[HEARTBEAT]
+        if beat != self.beat or not self.beat_at:
+            self.beat = beat
+            self.beat_at = now
+        elif now - self.beat_at > HEARTBEAT_OLD or self.link.waiting:
+            self._look_for_collector(0)
+
+    def _ring_bell(self):
+        """The ring is more than half full: wakes the collector, which may be polling slowly."""
+        now = clock()
+        if 0 <= now - self.belled < BELL_PAUSE:
+            return
+        self.belled = now
+        self._listen(now)
+        if not self.link.waiting and not self.link.send(b'bell\n'):
+            self._look_for_collector(0)
+
+    def _read_options(self, version):
+        """The options block, if it is whole."""
+        mapping = self.mapping
+        at = mapping.options_at
+        data = bytes(self.memory[at:at + mapping.options_bytes])
+        if self.words[CONTROL] & 0xffffffff != version:
+            return
+        size = bytearray(data[:4])
+        size = size[0] | size[1] << 8 | size[2] << 16 | size[3] << 24
+        if size <= len(data) - 4:
+            text = data[4:4 + size] if str is bytes else data[4:4 + size].decode('utf-8', 'replace')
+            pairs = {}
+            for line in text.split('\n'):
+                key, equals, value = line.partition('=')
+                value = _launch.unescape(value)
+                if equals and value is not None:
+                    pairs[key] = value
+            _launch.change(pairs)
+        self.options_seen = version
+
+    def leave(self):
+        """At exit: what waits goes into the ring; in PID 1 the collector is asked to take it before all ends."""
+        if not self.alive[0]:
+            return
+        until = clock() + EXIT_WAIT
+        self._empty(until)
+        if posix.getpid() == 1 and self.put:
+            self._ask('drain\nring=%016x\n' % self.id, max(until - clock(), 0) / 1e9)
+
+    def flush(self, milliseconds):
+        """Waits until the collector has handed everything on; False if it has not in time."""
+        until = clock() + milliseconds * 1000000
+        self._empty(until)
+        self._ask('drain\nring=%016x\n' % self.id, max(until - clock(), 0) / 1e9)
+        left = max(until - clock(), 0) // 1000000
+        return self._ask('flush\ntimeout_ms=%d\n' % left, left / 1e3) == 'ok'
+
+    def _empty(self, until):
+        """Moves all of the queue into the ring, as long as the collector makes room."""
+        if self.mapping is None and self.queue:
+            self._look_for_collector(FIRST_WAIT)
+        self.drain()
+        while self.queue and self.mapping is not None and clock() < until:
+            tail = self.words[TAIL]
+            self.drain()
+            if self.queue and self.words[TAIL] == tail:
+                pause(0.001)
+
+    def _ask(self, message, wait):
+        if self.mapping is None or not self.link.send(message.encode('ascii')):
+            return None
+        return self.link.reply(wait)
 
 
 _COUNTERS = {
     ENDED: 'published', BEGUN: 'begun', LOST_QUEUE_FULL: 'lost_queue_full', LOST_TOO_BIG: 'lost_too_big',
     LOST_ENCODE: 'lost_encode', STEPS_CUT: 'steps_cut', FAILURES: 'failures',
 }
+_DRAINING = (Ring.drain.__code__, Ring._look_for_collector.__code__)

@@ -6,7 +6,7 @@ passes through is the application's (see guard.py).
 import sys
 
 from . import _launch, errors, guard, ring as rings, wire
-from ._compat import PY2, Random, clock, context_variable, cpu_clock, get_ident, random_seed, text as text_type
+from ._compat import PY2, Random, at_exit, clock, context_variable, cpu_clock, get_ident, random_seed, text as text_type
 from ._compat import Struct
 from .wire import DBC, ERROR, FETCH, FUNCTION, HTTP, LOG, MESSAGE, METHOD, OTHER, SQL, TASK, WEB  # noqa: F401
 
@@ -715,3 +715,14 @@ _NO_TRACE = b'\0' * 16
 guard.on_failure = lambda: _ring.failures()
 _launch.listeners.append(_choose)
 _choose(_launch.options)
+
+
+def _leave_process():
+    try:
+        _ring.leave()
+    except BaseException:
+        if not guard.ours():
+            raise
+
+
+at_exit(_leave_process)

@@ -1,0 +1,117 @@
+"""Without a launcher: asks `whatap_python --ensure` for the launch value, if there is a sign of a home.
+
+Only where somebody configured one: this file is on the path, and WHATAP_HOME or WHATAP_CONFIG is set. The answer
+is waited for as long as a start may take unnoticed, then the interpreter goes on without tracing.
+"""
+import posix
+import sys
+
+from ._start import posix_environ
+
+WAIT = 0.050
+POLL = 0.001
+MAX_ANSWER = 64 * 1024
+PROGRAM = 'whatap_python'
+
+
+def launch_value(asked=False):
+    """The launch value, or None. `asked`: the program asks for the tracer itself."""
+    if not asked and posix_environ('WHATAP_HOME') is None and posix_environ(
+            'WHATAP_CONFIG') is None:
+        return None
+    program = _program()
+    if program is None:
+        return None
+    return _ask(program)
+
+
+def _program():
+    """Where the collector's program is: with the package, beside the interpreter, on PATH."""
+    here = __file__[:__file__.rindex('/')]
+    places = [here + '/bin']
+    if sys.executable and '/' in sys.executable:
+        places.append(sys.executable[:sys.executable.rindex('/')])
+    places.extend([place for place in (posix_environ('PATH') or '').split(':') if place[:1] == '/'])
+    for place in places:
+        path = place + '/' + PROGRAM
+        try:
+            status = posix.stat(path)
+        except OSError:
+            continue
+        if status.st_mode & 0o170000 == 0o100000 and posix.access(path, posix.X_OK):
+            return path
+    return None
+
+
+def _ask(program):
+    """Runs it and reads its one line. The process is reaped by us, or by nobody the program knows."""
+    from ._compat import clock, pause
+    reading, writing = posix.pipe()
+    try:
+        child = posix.fork()
+        if child == 0:
+            _become(program, reading, writing)
+    except OSError:
+        posix.close(reading)
+        posix.close(writing)
+        return None
+    posix.close(writing)
+    until = clock() + int(WAIT * 1e9)
+    data = b''
+    ended = False
+    try:
+        _nonblocking(reading)
+        while clock() < until and len(data) < MAX_ANSWER:
+            try:
+                more = posix.read(reading, MAX_ANSWER)
+            except OSError:
+                pause(POLL)
+                continue
+            if not more:
+                ended = True
+                break
+            data += more
+    finally:
+        posix.close(reading)
+        _reap(child, ended)
+    line = data.partition(b'\n')[0]
+    if not ended or not line:
+        return None
+    return line if str is bytes else line.decode('utf-8', 'replace')
+
+
+def _become(program, reading, writing):
+    """In the child: standard output is the pipe, the rest goes nowhere."""
+    try:
+        nowhere = posix.open('/dev/null', posix.O_RDWR)
+        posix.dup2(writing, 1)
+        posix.dup2(nowhere, 0)
+        posix.dup2(nowhere, 2)
+        posix.execv(program, [program, '--ensure'])
+    finally:
+        posix._exit(127)
+
+
+def _reap(child, ended):
+    from ._compat import pause
+    for attempt in range(20 if ended else 1):
+        try:
+            if posix.waitpid(child, posix.WNOHANG)[0]:
+                return
+        except OSError:
+            return
+        pause(POLL)
+    try:
+        posix.kill(child, 9)
+        posix.waitpid(child, 0)
+    except OSError:
+        pass
+
+
+def _nonblocking(number):
+    try:
+        posix.set_blocking(number, False)
+    except AttributeError:
+        from . import _native
+        fcntl = _native.load('fcntl')
+        fcntl.fcntl(number, fcntl.F_SETFL, posix.O_NONBLOCK)

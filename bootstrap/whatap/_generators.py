@@ -1,0 +1,39 @@
+"""Generators as transactions, for Python 3. The transaction is the context's only while the generator runs."""
+import sys
+
+from .tx import FUNCTION, activate, begin, deactivate
+
+
+def service_generator(function, label, as_step):
+    """`function` as a transaction from its first value to its end; inside another one it is a step."""
+    def wrapper(*args, **kwargs):
+        tx = begin(None, label, kind=FUNCTION)
+        if tx is None:
+            return (yield from as_step(*args, **kwargs))
+        try:
+            inner = function(*args, **kwargs)
+            resume, value = inner.send, None
+            while True:
+                try:
+                    item = resume(value) if resume is not inner.throw else inner.throw(*value)
+                except StopIteration as stop:
+                    return stop.value
+                deactivate(None)
+                try:
+                    value = yield item
+                    resume = inner.send
+                except GeneratorExit:
+                    activate(tx)
+                    inner.close()
+                    raise
+                except BaseException:
+                    resume, value = inner.throw, sys.exc_info()[1:2]
+                activate(tx)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            tx.fail(type(error), error, error.__traceback__)
+            raise
+        finally:
+            tx.end()
+    return wrapper

@@ -1,0 +1,100 @@
+"""What happens in every interpreter at its start: little, and without importing what the program did not."""
+import posix
+import sys
+
+from . import _launch
+
+# Programs that live for a moment and serve nobody.
+NOT_TRACED = frozenset((
+    'pip', 'setuptools', 'easy_install', 'virtualenv', 'venv', 'ensurepip', 'compileall', 'py_compile', 'build', 'wheel',
+    'twine', 'poetry', 'pipx', 'uv', 'conda', 'pydoc', 'idlelib', 'lib2to3', '2to3', 'whatap', 'whatap_python'))
+
+_started = False
+
+
+def start(by_code=False):
+    """Reads the launch and puts the import hooks in place. Idempotent. Whether the tracer is on."""
+    global _started
+    if _started:
+        return True
+    text = posix_environ('WHATAP_LAUNCH')
+    if text is None:
+        from . import _ensure
+        text = _ensure.launch_value(by_code)
+    if text is None or not _launch.take(text):
+        return False
+    options = _launch.options
+    if not options.get('enabled', True) or not options.get('apm_enabled', True) or not _is_traced(options):
+        return False
+    _started = True
+    from . import hooks
+    hooks.install(options.get('ignore_instrumentation_set', ()))
+    return True
+
+
+def posix_environ(name):
+    """A variable of this process's environment. `os` is loaded by then, but may not be imported by us on 2.7."""
+    os = sys.modules.get('os')
+    if os is not None:
+        return os.environ.get(name)
+    value = posix.environ.get(name if str is bytes else name.encode('ascii'))
+    return value if value is None or str is bytes else value.decode('utf-8', 'surrogateescape')
+
+
+def _is_traced(options):
+    """The option trace_child_process: with `auto` package managers and the like are left alone."""
+    choice = options.get('trace_child_process', 'auto')
+    if choice == 'true' or choice is True:
+        return True
+    if choice == 'false' or choice is False:
+        return _launch.launch.pid == str(posix.getpid())
+    return not NOT_TRACED.intersection(_program_names())
+
+
+def _program_names():
+    """What this interpreter was told to run: the script's name, and the module of `-m`."""
+    words = _arguments()
+    names = []
+    index = 1
+    while index < len(words):
+        word = words[index]
+        if word == '-m' and index + 1 < len(words):
+            names.append(words[index + 1].split('.')[0])
+            break
+        if word.startswith('-m') and len(word) > 2 and not word.startswith('--'):
+            names.append(word[2:].split('.')[0])
+            break
+        if word == '-c' or word == '-':
+            break
+        if word in ('-W', '-X', '-Q', '--check-hash-based-pycs'):
+            index += 2
+            continue
+        if word.startswith('-'):
+            index += 1
+            continue
+        names.append(_base(word))
+        break
+    return names
+
+
+def _base(path):
+    name = path.rstrip('/').rsplit('/', 1)[-1]
+    if name == '__main__.py':
+        name = path.rsplit('/', 2)[-2] if path.count('/') >= 2 else name
+    if name.endswith('.py'):
+        name = name[:-3]
+    # pip3, pip3.11, virtualenv-3.6
+    return name.rstrip('0123456789.-')
+
+
+def _arguments():
+    words = getattr(sys, 'orig_argv', None)
+    if words:
+        return list(words)
+    try:
+        with open('/proc/self/cmdline', 'rb', 0) as source:
+            data = source.read(65536)
+    except (OSError, IOError):
+        return []
+    words = data.split(b'\0')[:-1]
+    return words if str is bytes else [word.decode('utf-8', 'replace') for word in words]

@@ -1,0 +1,217 @@
+"""sqlite3: statements and connections as steps.
+
+The C types cannot be patched, and an instance of another type would be noticed. So the names `Connection` and
+`Cursor` of the module are given to subclasses that add nothing but a look at `execute` and its like:
+`type(sqlite3.connect(path)) is sqlite3.Connection`, `isinstance`, subclasses, factories, `repr` and rows stay as
+they are, and rows are still fetched by C code alone. What shows: one more class in `__mro__`, and Python functions
+where C methods were. Django's cursors are a subclass of `Cursor`, hence covered.
+"""
+import sys
+
+from whatap import guard, hooks, tx as transactions
+
+SYSTEM = 'sqlite'
+FACTORY = 5  # place of `factory` among connect's positional arguments
+
+_traced = {}
+
+
+def instrument(module):
+    """`sqlite3.dbapi2`; the names that `sqlite3` and `_sqlite3` have for the same things follow."""
+    connection, cursor = module.Connection, module.Cursor
+    if connection in _traced.values():
+        return
+    traced_cursor = _cursor_class(cursor)
+    traced_connection = _connection_class(connection, traced_cursor)
+    _traced[connection] = traced_connection
+    connect = _connect(module.connect, traced_connection, traced_cursor)
+    hooks.look_like(connect, module.connect)
+    replacements = [(connection, traced_connection), (cursor, traced_cursor), (module.connect, connect)]
+    for name in ('_sqlite3', 'sqlite3.dbapi2', 'sqlite3'):
+        place = sys.modules.get(name)
+        if place is not None:
+            _replace(place, replacements)
+
+
+def instrument_package(module):
+    """`sqlite3`, which has taken its names from `sqlite3.dbapi2` by now."""
+    instrument(sys.modules['sqlite3.dbapi2'])
+
+
+def _replace(module, replacements):
+    names = module.__dict__
+    for name in list(names):
+        for found, ours in replacements:
+            if names[name] is found:
+                setattr(module, name, ours)
+
+
+def _connect(original, traced_connection, traced_cursor):
+    def connect(*args, **kwargs):
+        if len(args) <= FACTORY:
+            factory = kwargs.get('factory')
+            if factory is None and 'factory' not in kwargs or factory in _traced:
+                kwargs['factory'] = traced_connection
+            elif factory is not None:
+                kwargs['factory'] = _traced_factory(factory, traced_connection, traced_cursor)
+        else:
+            args = list(args)
+            args[FACTORY] = _traced_factory(args[FACTORY], traced_connection, traced_cursor)
+        return original(*args, **kwargs)
+    return connect
+
+
+def _traced_factory(factory, traced_connection, traced_cursor):
+    """The factory itself if its connections are traced, or cannot be; else a subclass of it, always the same."""
+    try:
+        if not isinstance(factory, type) or issubclass(factory, traced_connection):
+            return factory
+        ours = _traced.get(factory)
+        if ours is None and issubclass(factory, tuple(_traced)) and len(_traced) < MAX_FACTORIES:
+            ours = _traced[factory] = _connection_class(factory, traced_cursor)
+        return ours or factory
+    except BaseException:
+        if not guard.ours():
+            raise
+        return factory
+
+
+MAX_FACTORIES = 100
+
+
+def _cursor_class(base):
+    current = transactions.current
+    base_execute, base_many, base_script = base.execute, base.executemany, base.executescript
+
+    def execute(self, *args):
+        tx = current()
+        if tx is None:
+            return base_execute(self, *args)
+        step = _begin(tx, self, args)
+        try:
+            result = base_execute(self, *args)
+        except BaseException:
+            step.end(-1, sys.exc_info()[1])
+            raise
+        step.end(_rows(self))
+        return result
+
+    def executemany(self, *args):
+        tx = current()
+        if tx is None:
+            return base_many(self, *args)
+        step = _begin(tx, self, args)
+        try:
+            result = base_many(self, *args)
+        except BaseException:
+            step.end(-1, sys.exc_info()[1])
+            raise
+        step.end(_rows(self))
+        return result
+
+    def executescript(self, *args):
+        tx = current()
+        if tx is None:
+            return base_script(self, *args)
+        step = _begin(tx, self, args)
+        try:
+            result = base_script(self, *args)
+        except BaseException:
+            step.end(-1, sys.exc_info()[1])
+            raise
+        step.end(-1)
+        return result
+
+    return _subclass(base, (), execute=execute, executemany=executemany, executescript=executescript)
+
+
+def _connection_class(base, traced_cursor):
+    current = transactions.current
+    base_init, base_cursor = base.__init__, base.cursor
+
+    def __init__(self, *args, **kwargs):
+        database = args[0] if args else kwargs.get('database')
+        self._whatap = target = database if type(database) in _TEXTS else None
+        tx = current()
+        if tx is None:
+            base_init(self, *args, **kwargs)
+            return
+        step = tx.dbc(target, SYSTEM)
+        try:
+            base_init(self, *args, **kwargs)
+        except BaseException:
+            step.end(0, sys.exc_info()[1])
+            raise
+        step.end()
+
+    def cursor(self, *args, **kwargs):
+        if args or kwargs:
+            return base_cursor(self, *args, **kwargs)
+        return base_cursor(self, traced_cursor)
+
+    if _asks_itself(base):
+        def execute(self, *args):
+            return self.cursor().execute(*args)
+
+        def executemany(self, *args):
+            return self.cursor().executemany(*args)
+
+        def executescript(self, *args):
+            return self.cursor().executescript(*args)
+    else:
+        def execute(self, *args):
+            return base_cursor(self, traced_cursor).execute(*args)
+
+        def executemany(self, *args):
+            return base_cursor(self, traced_cursor).executemany(*args)
+
+        def executescript(self, *args):
+            return base_cursor(self, traced_cursor).executescript(*args)
+
+    return _subclass(base, ('_whatap',), __init__=__init__, cursor=cursor, execute=execute, executemany=executemany,
+                     executescript=executescript)
+
+
+def _asks_itself(base):
+    """Whether `Connection.execute` of this Python takes its cursor from `self.cursor()`, which may be overridden."""
+    asked = []
+
+    class Probe(base):
+        def cursor(self, *args):
+            asked.append(True)
+            return base.cursor(self, *args)
+
+    probe = Probe(':memory:')
+    probe.execute('select 1')
+    probe.close()
+    return bool(asked)
+
+
+_TEXTS = (str, transactions.text_type)
+
+
+def _subclass(base, slots, **methods):
+    """A subclass that looks like its base."""
+    for name, method in methods.items():
+        hooks.look_like(method, getattr(base, name))
+    names = dict(methods, __slots__=slots, __doc__=base.__doc__, __module__=base.__module__)
+    made = type(base)(base.__name__, (base,), names)
+    if hasattr(base, '__qualname__'):
+        made.__qualname__ = base.__qualname__
+    return made
+
+
+def _begin(tx, cursor, args):
+    try:
+        target = getattr(getattr(cursor, 'connection', None), '_whatap', None)
+    except Exception:
+        # A cursor that was never initialised: the module will say so.
+        target = None
+    return tx.sql(args[0] if args else None, SYSTEM, target)
+
+
+def _rows(cursor):
+    try:
+        return cursor.rowcount
+    except Exception:
+        return -1
