@@ -12,7 +12,11 @@ fn main() -> ExitCode {
     let one_time_token = std::env::var(ONE_TIME_TOKEN).ok();
     // SAFETY: no other thread runs yet.
     unsafe { std::env::remove_var(ONE_TIME_TOKEN) };
-    cli::main(Process { arguments: std::env::args_os().collect(), inherit, one_time_token })
+    cli::main(Process {
+        arguments: std::env::args_os().collect(),
+        inherit,
+        one_time_token,
+    })
 }
 
 /// The listener that our parent left open at this number.

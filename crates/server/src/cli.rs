@@ -1,0 +1,490 @@
+//! The command line. Exit status: 0 done, 1 failed, 2 wrong usage; each failure is one line on stderr.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::engine::{Engine, OpenError, Options};
+use crate::query_cli::{self, Query};
+use crate::serve::{self, Listen, Settings};
+use crate::{api, client, log, project};
+
+/// What `main` takes from its process, which only unsafe code can.
+pub struct Process {
+    pub arguments: Vec<OsString>,
+    /// Turns a descriptor that was inherited into a listener.
+    pub inherit: fn(i32) -> io::Result<TcpListener>,
+    /// `WHATAP_SERVER_ONE_TIME_TOKEN`, which is no longer in the environment.
+    pub one_time_token: Option<String>,
+}
+
+#[derive(Parser)]
+#[command(
+    name = "whatap-server",
+    version,
+    about = "Takes in what agents send, stores it, and shows it",
+    max_term_width = 100
+)]
+struct CommandLine {
+    /// Where everything is stored [default: $WHATAP_SERVER_DATA_DIR, else the user's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    serve: Serve,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs in the foreground until SIGTERM or SIGINT (the default)
+    Serve(Serve),
+    /// Projects and their licences
+    Project {
+        #[command(subcommand)]
+        command: Project,
+    },
+    /// Asks the running server, or a stopped one's files
+    Query {
+        #[command(subcommand)]
+        query: Query,
+    },
+    /// Verifies every file of a stopped server
+    Check,
+    /// Prints an address of the running server's dashboard that logs in once
+    Link,
+}
+
+#[derive(Args, Default)]
+struct Serve {
+    /// OTLP and collectors [default: 127.0.0.1:6600]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_agents: Option<String>,
+    /// Dashboard, API and every HTTP intake [default: 127.0.0.1:6680]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_http: Option<String>,
+    /// OTLP/HTTP on a port of its own [default: off]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    listen_otlp: Option<String>,
+    /// OTLP/gRPC [default: off]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    listen_otlp_grpc: Option<String>,
+    /// Elastic APM agents [default: off]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    listen_elastic: Option<String>,
+    /// A further host name under which browsers may reach the dashboard
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<String>,
+    /// For one user: takes the next free port, ends after an hour without agents and browsers
+    #[arg(long)]
+    local: bool,
+    #[arg(long, value_name = "N", hide = true)]
+    listen_agents_fd: Option<i32>,
+    #[arg(long, value_name = "N", hide = true)]
+    listen_http_fd: Option<i32>,
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, hide = true)]
+    local_idle: u64,
+}
+
+#[derive(Subcommand)]
+enum Project {
+    /// Makes a project and prints its licence
+    Create {
+        name: String,
+        /// A licence that agents already have in their files
+        #[arg(long, value_name = "KEY")]
+        licence: Option<String>,
+    },
+    /// Lists projects
+    List {
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Prints a project's licence
+    Licence {
+        name: String,
+        /// Replaces it by a new one first; the old one opens nothing any more
+        #[arg(long)]
+        rotate: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+/// Wrong usage: exit status 2.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+pub fn main(process: Process) -> ExitCode {
+    let command_line = match CommandLine::try_parse_from(&process.arguments) {
+        Ok(command_line) => command_line,
+        Err(error) => return report_parse(&error),
+    };
+    match run(command_line, &process) {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::line(&format!("{error:#}"));
+            if error.is::<Usage>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(command_line: CommandLine, process: &Process) -> anyhow::Result<ExitCode> {
+    let CommandLine {
+        data_dir,
+        serve,
+        command,
+    } = command_line;
+    let data_dir = data_dir.map_or_else(default_data_dir, Ok)?;
+    match command {
+        None => serve::run(settings(serve, data_dir, process)?)?,
+        Some(Command::Serve(after)) => {
+            serve::run(settings(merge(serve, after), data_dir, process)?)?
+        }
+        Some(_) if serve.is_given() => {
+            return Err(Usage("listening options are for `serve` only".to_owned()).into());
+        }
+        Some(Command::Project { command }) => projects(&data_dir, command)?,
+        Some(Command::Query { query }) => query_cli::run(&data_dir, query)?,
+        Some(Command::Check) => return check(&data_dir),
+        Some(Command::Link) => {
+            let link: api::Link =
+                running(&data_dir)?.post("/api/v1/links", &serde_json::json!({}))?;
+            print(&link.url)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Serve {
+    fn is_given(&self) -> bool {
+        let texts = [
+            &self.listen_agents,
+            &self.listen_http,
+            &self.listen_otlp,
+            &self.listen_otlp_grpc,
+            &self.listen_elastic,
+        ];
+        texts.iter().any(|text| text.is_some())
+            || self.listen_agents_fd.or(self.listen_http_fd).is_some()
+            || self.local
+            || !self.allowed_host.is_empty()
+    }
+}
+
+/// Options may stand before and after `serve`; after it wins.
+fn merge(before: Serve, after: Serve) -> Serve {
+    Serve {
+        listen_agents: after.listen_agents.or(before.listen_agents),
+        listen_http: after.listen_http.or(before.listen_http),
+        listen_otlp: after.listen_otlp.or(before.listen_otlp),
+        listen_otlp_grpc: after.listen_otlp_grpc.or(before.listen_otlp_grpc),
+        listen_elastic: after.listen_elastic.or(before.listen_elastic),
+        allowed_host: [before.allowed_host, after.allowed_host].concat(),
+        local: before.local || after.local,
+        listen_agents_fd: after.listen_agents_fd.or(before.listen_agents_fd),
+        listen_http_fd: after.listen_http_fd.or(before.listen_http_fd),
+        local_idle: after.local_idle,
+    }
+}
+
+fn settings(serve: Serve, data_dir: PathBuf, process: &Process) -> anyhow::Result<Settings> {
+    for (option, value, what) in [
+        (
+            "--listen-otlp-grpc",
+            &serve.listen_otlp_grpc,
+            "OTLP over gRPC",
+        ),
+        (
+            "--listen-elastic",
+            &serve.listen_elastic,
+            "the Elastic intake",
+        ),
+    ] {
+        if value.as_deref().is_some_and(|value| value != "off") {
+            return Err(Usage(format!(
+                "{option}: {what} is not built yet, only `off` is possible"
+            ))
+            .into());
+        }
+    }
+    let listen = |option: &str,
+                  fd: Option<i32>,
+                  text: Option<&str>,
+                  default: &str|
+     -> anyhow::Result<Listen> {
+        match fd {
+            Some(fd) => {
+                let inherited = (process.inherit)(fd);
+                Ok(Listen::Inherited(inherited.with_context(|| {
+                    format!("{option}-fd: descriptor {fd} is no listener")
+                })?))
+            }
+            None => Ok(Listen::At(address(option, text.unwrap_or(default))?)),
+        }
+    };
+    let otlp = serve.listen_otlp.as_deref().filter(|text| *text != "off");
+    Ok(Settings {
+        agents: listen(
+            "--listen-agents",
+            serve.listen_agents_fd,
+            serve.listen_agents.as_deref(),
+            AGENTS,
+        )?,
+        http: listen(
+            "--listen-http",
+            serve.listen_http_fd,
+            serve.listen_http.as_deref(),
+            HTTP,
+        )?,
+        otlp: otlp
+            .map(|text| address("--listen-otlp", text).map(Listen::At))
+            .transpose()?,
+        data_dir,
+        local: serve.local,
+        idle: Duration::from_secs(serve.local_idle),
+        one_time_token: process
+            .one_time_token
+            .clone()
+            .filter(|token| token.len() >= MIN_TOKEN),
+        allowed_hosts: serve.allowed_host,
+    })
+}
+
+fn address(option: &str, text: &str) -> anyhow::Result<SocketAddr> {
+    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.ok_or_else(|| Usage(format!("{option}: `{text}` is not ADDR:PORT")).into())
+}
+
+fn default_data_dir() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("WHATAP_SERVER_DATA_DIR").filter(|dir| !dir.is_empty()) {
+        return Ok(dir.into());
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/whatap/server"));
+    }
+    let data = dirs::data_local_dir().context("there is no home directory: give --data-dir")?;
+    Ok(data.join("whatap").join("server"))
+}
+
+/// Works on a running server through its API, else on the directory itself.
+fn projects(data_dir: &std::path::Path, command: Project) -> anyhow::Result<()> {
+    use api::ProjectAnswer as Answer;
+    let projects: Vec<Answer> = match client::Client::of_running(data_dir) {
+        Some(server) => match &command {
+            Project::Create { name, licence } => {
+                let body = serde_json::json!({ "name": name, "licence": licence });
+                vec![server.post("/api/v1/projects", &body)?]
+            }
+            Project::Licence { name, rotate: true } => {
+                let path = format!("/api/v1/projects/{}/licence", client::encode(name));
+                vec![server.post(&path, &serde_json::json!({}))?]
+            }
+            Project::List { .. } | Project::Licence { .. } => server.get("/api/v1/projects")?,
+        },
+        None => {
+            let engine = open(data_dir)?;
+            let done = match &command {
+                Project::Create { name, licence } => {
+                    vec![project::create(&engine, name, licence.as_deref())?]
+                }
+                Project::Licence { name, rotate: true } => vec![project::rotate(&engine, name)?],
+                Project::List { .. } | Project::Licence { .. } => {
+                    project::ensure_default(&engine)?;
+                    engine.projects()?
+                }
+            };
+            project::write_licence(&engine, data_dir)?;
+            engine.close();
+            done.into_iter().map(Into::into).collect()
+        }
+    };
+    match command {
+        Project::List {
+            format: Format::Json,
+        } => print(&serde_json::to_string_pretty(&projects)?),
+        Project::List {
+            format: Format::Table,
+        } => print(&query_cli::project_table(&projects)),
+        Project::Create { name, .. } | Project::Licence { name, .. } => {
+            let found = projects.iter().find(|project| project.name == name);
+            print(
+                &found
+                    .with_context(|| format!("no project is called `{name}`"))?
+                    .licence,
+            )
+        }
+    }
+}
+
+fn open(data_dir: &std::path::Path) -> anyhow::Result<Engine> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir);
+    made.with_context(|| format!("cannot use the data directory {}", data_dir.display()))?;
+    match Engine::open(data_dir, Options::default()) {
+        Ok(engine) => Ok(engine),
+        Err(OpenError::Locked) => bail!(
+            "{} is in use by a server that does not answer",
+            data_dir.display()
+        ),
+        Err(error) => bail!("cannot open {}: {error}", data_dir.display()),
+    }
+}
+
+fn check(data_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+    bail!("cannot check {} yet", data_dir.display())
+}
+
+fn running(data_dir: &std::path::Path) -> anyhow::Result<client::Client> {
+    client::Client::of_running(data_dir)
+        .with_context(|| format!("no server runs on {}", data_dir.display()))
+}
+
+/// One line for an error; help and version as they are, on stdout.
+fn report_parse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let printed = write!(io::stdout(), "{error}").and_then(|()| io::stdout().flush());
+        return if printed.is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    let text = error.to_string();
+    let first = text
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ");
+    let first = first.strip_prefix("error: ").unwrap_or(&first);
+    let first = if first.is_empty() {
+        "a subcommand is missing"
+    } else {
+        first
+    };
+    log::line(&format!("{first}, see `whatap-server --help`"));
+    ExitCode::from(2)
+}
+
+/// Somebody closed our stdout (`| head`): nothing is wrong.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') && !text.is_empty() {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+const AGENTS: &str = "127.0.0.1:6600";
+const HTTP: &str = "127.0.0.1:6680";
+/// Shorter ones could be guessed.
+const MIN_TOKEN: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from([&["whatap-server"], arguments].concat())
+    }
+
+    #[test]
+    fn the_data_directory_may_stand_anywhere() {
+        for arguments in [
+            &["--data-dir", "d", "query", "count"][..],
+            &["query", "--data-dir", "d", "count"],
+            &["query", "count", "--data-dir", "d"],
+            &["--data-dir=d"],
+            &["serve", "--data-dir", "d"],
+            &["check", "--data-dir", "d"],
+            &["project", "create", "shop", "--data-dir", "d"],
+        ] {
+            assert_eq!(
+                parse(arguments).unwrap().data_dir,
+                Some("d".into()),
+                "{arguments:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn listening_options_stand_before_and_after_serve() {
+        let line = parse(&[
+            "--listen-http",
+            "127.0.0.1:0",
+            "serve",
+            "--listen-agents",
+            "127.0.0.1:1",
+        ])
+        .unwrap();
+        let Some(Command::Serve(after)) = line.command else {
+            panic!()
+        };
+        let serve = merge(line.serve, after);
+        assert_eq!(serve.listen_http.as_deref(), Some("127.0.0.1:0"));
+        assert_eq!(serve.listen_agents.as_deref(), Some("127.0.0.1:1"));
+        assert!(
+            parse(&["--listen-agents", "x", "check"])
+                .unwrap()
+                .serve
+                .is_given()
+        );
+        assert!(!parse(&["check"]).unwrap().serve.is_given());
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error() {
+        for bad in [
+            &["--unknown"][..],
+            &["qurey"],
+            &["query"],
+            &["query", "count", "--status"],
+            &["project", "create"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        assert_eq!(address("--x", "127.0.0.1:0").unwrap().port(), 0);
+        assert_eq!(address("--x", "[::1]:6600").unwrap().port(), 6600);
+        for bad in ["6600", "127.0.0.1", "off", "127.0.0.1:66000", ""] {
+            assert!(address("--x", bad).unwrap_err().is::<Usage>(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Metric points, and the senders' accounting among them.
+
+use whatap_wire::otlp::{
+    AggregationTemporality, AnyValue, ExportMetricsServiceRequest, KeyValue, Metric, MetricData,
+    Number, NumberDataPoint,
+};
+
+use super::Mapped;
+use super::fields::{is_secret, ring};
+use super::resources::{Resources, Sender};
+use super::values::{cut, display, find, micros};
+use crate::model::{MetricPoint, MetricValue, ModelBatch, Total, TotalKind};
+
+pub(super) fn map(request: ExportMetricsServiceRequest, project: u32, now_us: i64) -> Mapped {
+    let mut mapped = Mapped::new(now_us);
+    let mut resources = Resources::default();
+    for group in request.resource_metrics {
+        let sender = resources.add(&mut mapped.batch, project, group.resource);
+        for metric in group
+            .scope_metrics
+            .into_iter()
+            .flat_map(|scope| scope.metrics)
+        {
+            if sender.ours && is_accounting(&metric.name) {
+                accounting(&metric, sender, now_us, &mut mapped.batch);
+            } else {
+                points(metric, sender, now_us, &mut mapped);
+            }
+        }
+    }
+    mapped
+}
+
+fn is_accounting(name: &str) -> bool {
+    matches!(name, "whatap.ended" | "whatap.aborted" | "whatap.lost")
+}
+
+fn accounting(metric: &Metric, sender: Sender, now_us: i64, batch: &mut ModelBatch) {
+    let Some(MetricData::Sum(sum)) = &metric.data else {
+        return;
+    };
+    for point in &sum.data_points {
+        let word = |key: &str| {
+            find(&point.attributes, key)
+                .and_then(AnyValue::as_str)
+                .unwrap_or("unknown")
+                .to_owned()
+        };
+        let kind = match metric.name.as_str() {
+            "whatap.ended" => TotalKind::Ended,
+            "whatap.aborted" => TotalKind::Aborted,
+            _ => TotalKind::Lost {
+                place: cut(word("where"), MAX_WORD),
+                cause: cut(word("cause"), MAX_WORD),
+            },
+        };
+        batch.totals.push(Total {
+            resource: sender.index,
+            time_us: time(point.time_unix_nano, now_us),
+            ring: ring(&point.attributes),
+            kind,
+            value: whole(point),
+        });
+    }
+}
+
+fn whole(point: &NumberDataPoint) -> u64 {
+    match point.value {
+        Some(Number::Int(number)) => u64::try_from(number).unwrap_or(0),
+        // Saturates, and not a number is 0.
+        Some(Number::Double(number)) => number as u64,
+        None => 0,
+    }
+}
+
+fn points(metric: Metric, sender: Sender, now_us: i64, mapped: &mut Mapped) {
+    let name = cut(metric.name, MAX_NAME);
+    let mut push = |time_us: u64, attributes: Vec<KeyValue>, value: Option<MetricValue>| match value
+    {
+        Some(value) if !name.is_empty() => mapped.batch.metrics.push(MetricPoint {
+            resource: sender.index,
+            time_us: time(time_us, now_us),
+            name: name.clone(),
+            attributes: labels(attributes),
+            value,
+        }),
+        _ => mapped.reject("a data point without a name or a value"),
+    };
+    match metric.data {
+        Some(MetricData::Gauge(gauge)) => {
+            for point in gauge.data_points {
+                push(
+                    point.time_unix_nano,
+                    point.attributes,
+                    float(point.value).map(MetricValue::Gauge),
+                );
+            }
+        }
+        Some(MetricData::Sum(sum)) => {
+            let delta = sum.aggregation_temporality == AggregationTemporality::Delta as i32;
+            let kind = match (delta, sum.is_monotonic) {
+                (true, _) => MetricValue::Delta,
+                (false, true) => MetricValue::Sum,
+                // Goes up and down: its value is what counts.
+                (false, false) => MetricValue::Gauge,
+            };
+            for point in sum.data_points {
+                push(
+                    point.time_unix_nano,
+                    point.attributes,
+                    float(point.value).map(kind),
+                );
+            }
+        }
+        Some(MetricData::Histogram(histogram)) => {
+            for point in histogram.data_points {
+                push(
+                    point.time_unix_nano,
+                    point.attributes,
+                    Some(distribution(point.count, point.sum)),
+                );
+            }
+        }
+        Some(MetricData::ExponentialHistogram(histogram)) => {
+            for point in histogram.data_points {
+                push(
+                    point.time_unix_nano,
+                    point.attributes,
+                    Some(distribution(point.count, point.sum)),
+                );
+            }
+        }
+        Some(MetricData::Summary(summary)) => {
+            for point in summary.data_points {
+                push(
+                    point.time_unix_nano,
+                    point.attributes,
+                    Some(distribution(point.count, Some(point.sum))),
+                );
+            }
+        }
+        None => push(0, Vec::new(), None),
+    }
+}
+
+fn distribution(count: u64, sum: Option<f64>) -> MetricValue {
+    MetricValue::Histogram {
+        count,
+        sum: sum.unwrap_or(0.0),
+    }
+}
+
+fn float(number: Option<Number>) -> Option<f64> {
+    match number? {
+        Number::Int(number) => Some(number as f64),
+        Number::Double(number) => Some(number),
+    }
+}
+
+fn labels(attributes: Vec<KeyValue>) -> Vec<(String, String)> {
+    let kept = attributes
+        .into_iter()
+        .filter(|pair| !is_secret(&pair.key))
+        .take(MAX_LABELS);
+    let mut labels: Vec<_> = kept
+        .map(|pair| (cut(pair.key, MAX_WORD), cut(display(pair.value), MAX_NAME)))
+        .collect();
+    labels.sort();
+    labels
+}
+
+fn time(nanos: u64, now_us: i64) -> i64 {
+    if nanos == 0 { now_us } else { micros(nanos) }
+}
+
+const MAX_NAME: usize = 256;
+const MAX_WORD: usize = 64;
+const MAX_LABELS: usize = 32;

@@ -1,0 +1,582 @@
+//! OTLP over HTTP: `/v1/traces`, `/v1/metrics`, `/v1/logs` in protobuf or JSON, and the collectors' hello.
+//!
+//! 2xx is said when the data is on disk. A request that storage cannot take now gets 503 and `Retry-After`; one that is
+//! wrong gets a 4xx that no client retries; both carry a `google.rpc.Status` in the format of the request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http_body_util::BodyExt;
+use prost::Message;
+use whatap_wire::otlp::{
+    ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest,
+    ExportTraceServiceResponse, PartialSuccess, RpcStatus,
+};
+
+use super::body::{self, BadBody};
+use super::json::{FromJson, Partial};
+use super::proof::{Hello, HelloError};
+use super::{Mapped, logs, metrics, traces};
+use crate::active::Snapshot;
+use crate::api::guard;
+use crate::app::{App, now_us};
+use crate::auth;
+use crate::engine::{AppendError, Appended};
+use crate::listen::Peer;
+use crate::log;
+use crate::model::{BatchId, Resource, Signal};
+
+/// The paths of this intake, for any door.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/traces", post(export_traces))
+        .route("/v1/metrics", post(export_metrics))
+        .route("/v1/logs", post(export_logs))
+        .route("/whatap/v1/hello", post(hello))
+}
+
+async fn export_traces(
+    app: State<Arc<App>>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    export(app.0, peer.0, Signal::Traces, headers, body).await
+}
+
+async fn export_metrics(
+    app: State<Arc<App>>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    export(app.0, peer.0, Signal::Metrics, headers, body).await
+}
+
+async fn export_logs(
+    app: State<Arc<App>>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    export(app.0, peer.0, Signal::Logs, headers, body).await
+}
+
+async fn export(
+    app: Arc<App>,
+    peer: Peer,
+    signal: Signal,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let counters = app.counters.door(peer.door);
+    counters.requests.fetch_add(1, Ordering::Relaxed);
+    let Some(format) = Format::of(&headers) else {
+        drain(&headers, body).await;
+        app.counters.reject(peer.door, "content_type");
+        let message = "content type must be application/x-protobuf or application/json";
+        return Format::Protobuf.status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+    };
+    match store(&app, peer, signal, format, &headers, body).await {
+        Ok(done) => format.success(signal, done.rejected, done.why),
+        Err(refusal) => {
+            app.counters.reject(peer.door, refusal.reason);
+            if refusal.status != StatusCode::UNAUTHORIZED {
+                log::limited(refusal.reason, || {
+                    format!(
+                        "{}: {} refused: {}",
+                        peer.address,
+                        path(signal),
+                        refusal.message
+                    )
+                });
+            }
+            refusal.answer(format)
+        }
+    }
+}
+
+/// What is said about a request that was taken.
+struct Done {
+    rejected: i64,
+    why: &'static str,
+}
+
+async fn store(
+    app: &Arc<App>,
+    peer: Peer,
+    signal: Signal,
+    format: Format,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Done, Refusal> {
+    let project = match project(app, peer.address, headers) {
+        Ok(project) => project,
+        Err(refusal) => {
+            drain(headers, body).await;
+            return Err(refusal);
+        }
+    };
+    let source = batch_id(headers, signal)?;
+    let read = body::read(headers, body, &app.budget)
+        .await
+        .map_err(Refusal::body)?;
+    let counters = app.counters.door(peer.door);
+    counters.bytes.fetch_add(read.received, Ordering::Relaxed);
+    let now = now_us();
+    app.touch(now);
+    let mapping = Mapping {
+        signal,
+        format,
+        project,
+        now_us: now,
+    };
+    let size = read.bytes.len();
+    let decode = {
+        let app = Arc::clone(app);
+        move || {
+            let mapped = mapping.map(&app, &read.bytes);
+            drop(read);
+            mapped
+        }
+    };
+    // A big body would keep others waiting on this thread.
+    let mapped = if size > BIG {
+        tokio::task::spawn_blocking(decode)
+            .await
+            .map_err(|_| Refusal::bad("cannot be decoded".to_owned()))?
+    } else {
+        decode()
+    };
+    let (mapped, snapshots) = mapped.map_err(Refusal::bad)?;
+    for (sender, snapshot) in snapshots {
+        counters.active_snapshots.fetch_add(1, Ordering::Relaxed);
+        app.active.put(&sender, snapshot);
+    }
+    let mut batch = mapped.batch;
+    batch.source = source;
+    let rows = [
+        batch.transactions.len(),
+        batch.spans.len(),
+        batch.logs.len(),
+        batch.metrics.len() + batch.totals.len(),
+    ];
+    // A numbered batch is remembered even if there is nothing in it.
+    if !batch.is_empty() || source.is_some() {
+        match app.engine.append(batch).await.map_err(Refusal::later)? {
+            Appended::Stored => count(counters, rows),
+            Appended::Duplicate => drop(counters.duplicates.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+    Ok(Done {
+        rejected: mapped.rejected,
+        why: mapped.why,
+    })
+}
+
+fn count(counters: &crate::app::DoorCounters, [transactions, steps, logs, points]: [usize; 4]) {
+    counters
+        .transactions
+        .fetch_add(transactions as u64, Ordering::Relaxed);
+    counters.steps.fetch_add(steps as u64, Ordering::Relaxed);
+    counters.logs.fetch_add(logs as u64, Ordering::Relaxed);
+    counters.points.fetch_add(points as u64, Ordering::Relaxed);
+}
+
+#[derive(Clone, Copy)]
+struct Mapping {
+    signal: Signal,
+    format: Format,
+    project: u32,
+    now_us: i64,
+}
+
+type Snapshots = Vec<(Resource, Snapshot)>;
+
+impl Mapping {
+    fn map(self, app: &App, bytes: &[u8]) -> Result<(Mapped, Snapshots), String> {
+        match self.signal {
+            Signal::Traces => {
+                let request: ExportTraceServiceRequest = self.format.read(bytes)?;
+                Ok((
+                    traces::map(request, self.project, self.now_us, &app.names),
+                    Vec::new(),
+                ))
+            }
+            Signal::Metrics => {
+                let request: ExportMetricsServiceRequest = self.format.read(bytes)?;
+                let mapped = metrics::map(request, self.project, self.now_us);
+                // Our collector sends figures all the time, so it counts as one that would tell what runs.
+                let ours = mapped
+                    .batch
+                    .resources
+                    .iter()
+                    .filter(|row| row.agent.starts_with("whatap "));
+                ours.for_each(|row| app.active.seen(row, self.now_us));
+                Ok((mapped, Vec::new()))
+            }
+            Signal::Logs => {
+                let request: ExportLogsServiceRequest = self.format.read(bytes)?;
+                let logs = logs::map(request, self.project, self.now_us);
+                let resources = &logs.mapped.batch.resources;
+                let named = |index: u32| resources.get(index as usize).cloned();
+                let snapshots = logs
+                    .snapshots
+                    .into_iter()
+                    .filter_map(|(index, snapshot)| Some((named(index)?, snapshot)))
+                    .collect();
+                Ok((logs.mapped, snapshots))
+            }
+        }
+    }
+}
+
+/// The project that the request's credentials open. Without any, programs of this machine reach the default project;
+/// a browser, which any page can make send requests, does not.
+fn project(app: &App, address: SocketAddr, headers: &HeaderMap) -> Result<u32, Refusal> {
+    if let Some(token) = auth::scheme(headers, "whatap") {
+        let project = app.licences.project_of_token(token, now_us());
+        return project.ok_or_else(|| Refusal::unauthorized("this token is not known, say hello"));
+    }
+    if let Some(licence) = auth::bearer(headers) {
+        let project = app.licences.project_of_licence(licence);
+        return project.ok_or_else(|| Refusal::unauthorized("no project has this licence"));
+    }
+    if headers.contains_key(header::AUTHORIZATION) {
+        return Err(Refusal::unauthorized(
+            "authorization must be `Bearer LICENCE`",
+        ));
+    }
+    if !address.ip().is_loopback() {
+        return Err(Refusal::unauthorized(
+            "send the project's licence as `Authorization: Bearer LICENCE`",
+        ));
+    }
+    if guard::is_from_browser(headers) || !guard::is_host_allowed(headers, &app.allowed_hosts) {
+        return Err(Refusal {
+            status: StatusCode::FORBIDDEN,
+            reason: "browser",
+            message: "browsers may not send telemetry without a licence".to_owned(),
+            retry_after: None,
+        });
+    }
+    Ok(DEFAULT_PROJECT)
+}
+
+fn batch_id(headers: &HeaderMap, signal: Signal) -> Result<Option<BatchId>, Refusal> {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    match (text(SPOOL), text(BATCH)) {
+        (None, None) => Ok(None),
+        (Some(spool), Some(number)) => {
+            let spool = super::values::hex64(spool);
+            let number = number.parse().ok();
+            match (spool, number) {
+                (Some(spool), Some(number)) => Ok(Some(BatchId {
+                    spool,
+                    signal,
+                    number,
+                })),
+                _ => Err(Refusal::bad(
+                    "X-Whatap-Spool must be 16 hex digits, X-Whatap-Batch a number".to_owned(),
+                )),
+            }
+        }
+        _ => Err(Refusal::bad(
+            "X-Whatap-Spool and X-Whatap-Batch come together".to_owned(),
+        )),
+    }
+}
+
+/// Takes what a refused peer is still sending, so that it reads our answer instead of a broken connection.
+async fn drain(headers: &HeaderMap, mut body: Body) {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_none_or(|length| length > MAX_DRAIN) {
+        return;
+    }
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Too slow: then it gets no answer.
+    drop(tokio::time::timeout(DRAIN, all).await);
+}
+
+/// The two encodings of the same messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Protobuf,
+    Json,
+}
+
+impl Format {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        let kind = value.split(';').next().unwrap_or("").trim();
+        if kind.eq_ignore_ascii_case("application/x-protobuf")
+            || kind.eq_ignore_ascii_case("application/protobuf")
+        {
+            Some(Self::Protobuf)
+        } else if kind.eq_ignore_ascii_case("application/json") {
+            Some(Self::Json)
+        } else {
+            None
+        }
+    }
+
+    fn read<T: Message + Default + FromJson>(self, bytes: &[u8]) -> Result<T, String> {
+        match self {
+            Self::Protobuf => T::decode(bytes)
+                .map_err(|error| format!("not the protobuf message of this path: {error}")),
+            Self::Json => T::from_json(bytes)
+                .map_err(|error| format!("not the JSON message of this path: {error}")),
+        }
+    }
+
+    fn success(self, signal: Signal, rejected: i64, why: &str) -> Response {
+        let partial = (rejected > 0).then(|| PartialSuccess {
+            rejected,
+            error_message: why.to_owned(),
+        });
+        match self {
+            // The three answers have the same layout.
+            Self::Protobuf => self.answer(
+                StatusCode::OK,
+                ExportTraceServiceResponse {
+                    partial_success: partial,
+                }
+                .encode_to_vec(),
+            ),
+            Self::Json => {
+                let partial = partial.map(|partial| {
+                    let count = Some(partial.rejected.to_string());
+                    let mut json = Partial {
+                        error_message: partial.error_message,
+                        ..Partial::default()
+                    };
+                    match signal {
+                        Signal::Traces => json.rejected_spans = count,
+                        Signal::Metrics => json.rejected_data_points = count,
+                        Signal::Logs => json.rejected_log_records = count,
+                    }
+                    serde_json::json!({ "partialSuccess": json })
+                });
+                self.answer(
+                    StatusCode::OK,
+                    partial
+                        .unwrap_or_else(|| serde_json::json!({}))
+                        .to_string()
+                        .into_bytes(),
+                )
+            }
+        }
+    }
+
+    fn status(self, status: StatusCode, message: &str) -> Response {
+        let code = match status {
+            StatusCode::UNAUTHORIZED => 16,
+            StatusCode::FORBIDDEN => 7,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => 8,
+            StatusCode::SERVICE_UNAVAILABLE => 14,
+            _ => 3,
+        };
+        let body = match self {
+            Self::Protobuf => RpcStatus {
+                code,
+                message: message.to_owned(),
+            }
+            .encode_to_vec(),
+            Self::Json => serde_json::json!({ "code": code, "message": message })
+                .to_string()
+                .into_bytes(),
+        };
+        self.answer(status, body)
+    }
+
+    fn answer(self, status: StatusCode, body: Vec<u8>) -> Response {
+        let kind = match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        };
+        (
+            status,
+            [(header::CONTENT_TYPE, HeaderValue::from_static(kind))],
+            body,
+        )
+            .into_response()
+    }
+}
+
+/// Why a request was not taken.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    reason: &'static str,
+    message: String,
+    retry_after: Option<HeaderValue>,
+}
+
+impl Refusal {
+    fn bad(message: String) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            reason: "malformed",
+            message,
+            retry_after: None,
+        }
+    }
+
+    fn unauthorized(message: &str) -> Self {
+        let status = StatusCode::UNAUTHORIZED;
+        Self {
+            status,
+            reason: "unauthorized",
+            message: message.to_owned(),
+            retry_after: None,
+        }
+    }
+
+    fn body(bad: BadBody) -> Self {
+        let (status, message) = match bad {
+            BadBody::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is larger than 64 MiB",
+            ),
+            BadBody::Bomb => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body unpacks to more than 200 times its size",
+            ),
+            BadBody::Encoding => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content encoding must be gzip, zstd or none",
+            ),
+            BadBody::Corrupt => (
+                StatusCode::BAD_REQUEST,
+                "the body is not what its content encoding says",
+            ),
+            BadBody::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body came too slowly"),
+            BadBody::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many large requests at once",
+            ),
+            BadBody::Gone => (StatusCode::BAD_REQUEST, "the body did not arrive"),
+        };
+        let retry_after = (bad == BadBody::Busy).then(|| HeaderValue::from_static("1"));
+        Self {
+            status,
+            reason: bad.reason(),
+            message: message.to_owned(),
+            retry_after,
+        }
+    }
+
+    fn later(error: AppendError) -> Self {
+        let (reason, seconds) = match error {
+            AppendError::DiskFull => ("disk_full", "10"),
+            AppendError::Busy => ("busy", "1"),
+            AppendError::Failed => ("store_failed", "5"),
+            AppendError::Stopped => ("stopping", "1"),
+        };
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            reason,
+            message: error.to_string(),
+            retry_after: Some(HeaderValue::from_static(seconds)),
+        }
+    }
+
+    fn answer(self, format: Format) -> Response {
+        let mut answer = format.status(self.status, &self.message);
+        if let Some(seconds) = self.retry_after {
+            answer.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
+    }
+}
+
+async fn hello(
+    app: State<Arc<App>>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let refuse = |status: StatusCode, reason: &'static str, message: &str| {
+        app.counters.reject(peer.door, reason);
+        (status, axum::Json(serde_json::json!({ "error": message }))).into_response()
+    };
+    if guard::is_from_browser(&headers) {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "browser",
+            "browsers do not say hello",
+        );
+    }
+    let read = match http_body_util::Limited::new(body, MAX_HELLO)
+        .collect()
+        .await
+    {
+        Ok(read) => read.to_bytes(),
+        Err(_) => {
+            return refuse(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "a hello is small",
+            );
+        }
+    };
+    let Ok(greeting) = serde_json::from_slice::<Hello>(&read) else {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            "send {\"key\", \"nonce\"}",
+        );
+    };
+    match app
+        .licences
+        .hello(&greeting, env!("CARGO_PKG_VERSION"), now_us())
+    {
+        Ok(answer) => axum::Json(answer).into_response(),
+        Err(HelloError::BadNonce) => refuse(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            "the nonce must be 32 hex digits",
+        ),
+        Err(HelloError::UnknownLicence) => {
+            log::limited("hello", || {
+                format!("{}: hello with a licence that no project has", peer.address)
+            });
+            refuse(StatusCode::UNAUTHORIZED, "unauthorized", "unknown licence")
+        }
+        Err(HelloError::NoRandomness) => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no_randomness",
+            "try again",
+        ),
+    }
+}
+
+fn path(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "/v1/traces",
+        Signal::Metrics => "/v1/metrics",
+        Signal::Logs => "/v1/logs",
+    }
+}
+
+pub const DEFAULT_PROJECT: u32 = 1;
+const SPOOL: HeaderName = HeaderName::from_static("x-whatap-spool");
+const BATCH: HeaderName = HeaderName::from_static("x-whatap-batch");
+const MAX_HELLO: usize = 4 * 1024;
+const MAX_DRAIN: usize = 8 * 1024 * 1024;
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+const BIG: usize = 256 * 1024;

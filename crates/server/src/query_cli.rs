@@ -1,0 +1,693 @@
+//! `whatap-server query …`: the same questions as the dashboard's, for terminals and scripts.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::active::Active;
+use crate::answers::{Lost, Profile, Service, TransactionList};
+use crate::api::{Count, ProjectAnswer};
+use crate::app::now_us;
+use crate::cli::{Format, print};
+use crate::client::{Client, encode};
+use crate::engine::{
+    Engine, ErrorFilter, OpenError, Page, Queries, Scope, StatusFilter, TransactionFilter,
+    TransactionSort,
+};
+use crate::since;
+
+#[derive(Subcommand)]
+pub(crate) enum Query {
+    /// Prints how many transactions are stored
+    Count {
+        #[command(flatten)]
+        range: Range,
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Prints how many transactions were reported as lost
+    Lost {
+        #[command(flatten)]
+        range: Range,
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+    /// Lists transactions
+    Transactions {
+        #[command(flatten)]
+        range: Range,
+        #[command(flatten)]
+        filter: Filter,
+        #[arg(long, value_enum, default_value_t = Sort::End)]
+        sort: Sort,
+        /// Smallest or oldest first
+        #[arg(long)]
+        ascending: bool,
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        #[arg(long, default_value_t = 0)]
+        offset: usize,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Prints one transaction with its steps
+    Transaction {
+        /// 16 hex digits
+        id: String,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Lists what is running right now, longest first
+    Active {
+        #[command(flatten)]
+        range: Range,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Lists services with their instances
+    Services {
+        #[command(flatten)]
+        range: Range,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Range {
+    /// Only the last 30s, 10m, 6h, 7d … [default: everything]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    since: Option<i64>,
+    /// Only this service (may be repeated)
+    #[arg(long)]
+    service: Vec<String>,
+    /// Only this instance (may be repeated)
+    #[arg(long)]
+    instance: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Filter {
+    /// Only this name, with or without the method before it
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long)]
+    method: Option<String>,
+    /// Only this HTTP status (404) or class (5xx)
+    #[arg(long, value_parser = status)]
+    status: Option<StatusFilter>,
+    /// `any`, `none`, or an error's class
+    #[arg(long)]
+    error: Option<String>,
+    #[arg(long, value_parser = trace_id)]
+    trace_id: Option<u128>,
+    #[arg(long)]
+    client: Option<String>,
+    /// Part of name, path, client, user, error class or message
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    #[arg(long, value_name = "MS")]
+    min_ms: Option<u64>,
+    #[arg(long, value_name = "MS")]
+    max_ms: Option<u64>,
+    /// Those that died with their process (otherwise left out)
+    #[arg(long)]
+    aborted: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Sort {
+    End,
+    Elapsed,
+    Sql,
+    Http,
+}
+
+fn span(text: &str) -> Result<i64, String> {
+    since::parse(text).ok_or_else(|| "must be like 30s, 10m, 6h or 7d".to_owned())
+}
+
+fn trace_id(text: &str) -> Result<u128, String> {
+    let id = (text.len() == 32)
+        .then(|| u128::from_str_radix(text, 16).ok())
+        .flatten();
+    id.ok_or_else(|| "must be 32 hex digits".to_owned())
+}
+
+fn status(text: &str) -> Result<StatusFilter, String> {
+    let class = text
+        .strip_suffix("xx")
+        .and_then(|class| class.parse().ok())
+        .filter(|class| (1..=5).contains(class));
+    let code = text.parse().ok().filter(|code| *code < 1_000);
+    class
+        .map(StatusFilter::Class)
+        .or_else(|| code.map(StatusFilter::Code))
+        .ok_or_else(|| "must be like 404 or 4xx".to_owned())
+}
+
+pub(crate) fn run(data_dir: &Path, query: Query) -> anyhow::Result<()> {
+    let source = Source::of(data_dir)?;
+    match query {
+        Query::Count { range, filter } => print(&source.count(&range, &filter)?.to_string()),
+        Query::Lost { range, format } => {
+            let lost = source.lost(&range)?;
+            match format {
+                None => print(&lost.total.to_string()),
+                Some(Format::Json) => json(&lost),
+                Some(Format::Table) => print(&lost_table(&lost)),
+            }
+        }
+        Query::Transactions {
+            range,
+            filter,
+            sort,
+            ascending,
+            limit,
+            offset,
+            format,
+        } => {
+            let page = Page {
+                sort: sort.into(),
+                ascending,
+                limit,
+                offset,
+            };
+            let list = source.transactions(&range, &filter, &page)?;
+            match format {
+                Format::Json => json(&list),
+                Format::Table => print(&transaction_table(&list)),
+            }
+        }
+        Query::Transaction { id, format } => {
+            let profile = source.transaction(&id)?;
+            match format {
+                Format::Json => json(&profile),
+                Format::Table => print(&profile_text(&profile)),
+            }
+        }
+        Query::Active { range, format } => {
+            let active = source.active(&range)?;
+            match format {
+                Format::Json => json(&active),
+                Format::Table => print(&active_table(&active)),
+            }
+        }
+        Query::Services { range, format } => {
+            let services = source.services(&range)?;
+            match format {
+                Format::Json => json(&services),
+                Format::Table => print(&service_table(&services)),
+            }
+        }
+    }
+}
+
+/// Who answers.
+enum Source {
+    Running(Client),
+    Stopped(Box<Engine>),
+}
+
+impl Source {
+    fn of(data_dir: &Path) -> anyhow::Result<Self> {
+        if let Some(client) = Client::of_running(data_dir) {
+            return Ok(Self::Running(client));
+        }
+        if !data_dir.is_dir() {
+            bail!("there is no data directory {}", data_dir.display());
+        }
+        match Engine::open_read_only(data_dir) {
+            Ok(engine) => Ok(Self::Stopped(Box::new(engine))),
+            Err(OpenError::Locked) => bail!(
+                "{} is in use by a server that does not answer",
+                data_dir.display()
+            ),
+            Err(error) => bail!("cannot read {}: {error}", data_dir.display()),
+        }
+    }
+
+    fn count(&self, range: &Range, filter: &Filter) -> anyhow::Result<u64> {
+        match self {
+            Self::Running(client) => {
+                let path = format!("/api/v1/count?{}{}", range.query(), filter.query(true));
+                Ok(client.get::<Count>(&path)?.count)
+            }
+            Self::Stopped(engine) => Ok(engine.count(&range.scope(), &filter.filter(true))?),
+        }
+    }
+
+    fn lost(&self, range: &Range) -> anyhow::Result<Lost> {
+        match self {
+            Self::Running(client) => client.get(&format!("/api/v1/lost?{}", range.query())),
+            Self::Stopped(engine) => Ok(engine.lost(&range.scope())?),
+        }
+    }
+
+    fn transactions(
+        &self,
+        range: &Range,
+        filter: &Filter,
+        page: &Page,
+    ) -> anyhow::Result<TransactionList> {
+        match self {
+            Self::Running(client) => {
+                let order = if page.ascending { "asc" } else { "desc" };
+                let path = format!(
+                    "/api/v1/transactions?{}{}&sort={}&order={order}&limit={}&offset={}",
+                    range.query(),
+                    filter.query(false),
+                    sort_name(page.sort),
+                    page.limit,
+                    page.offset
+                );
+                client.get(&path)
+            }
+            Self::Stopped(engine) => {
+                Ok(engine.transactions(&range.scope(), &filter.filter(false), page)?)
+            }
+        }
+    }
+
+    fn transaction(&self, id: &str) -> anyhow::Result<Profile> {
+        match self {
+            Self::Running(client) => client.get(&format!("/api/v1/transactions/{}", encode(id))),
+            Self::Stopped(engine) => {
+                let id = (id.len() == 16)
+                    .then(|| u64::from_str_radix(id, 16).ok())
+                    .flatten();
+                let id = id.context("a transaction id is 16 hex digits")?;
+                engine.transaction(id)?.context("no such transaction")
+            }
+        }
+    }
+
+    fn active(&self, range: &Range) -> anyhow::Result<Active> {
+        match self {
+            Self::Running(client) => client.get(&format!("/api/v1/active?{}", range.query())),
+            Self::Stopped(_) => bail!("nothing runs: the server is stopped"),
+        }
+    }
+
+    fn services(&self, range: &Range) -> anyhow::Result<Vec<Service>> {
+        match self {
+            Self::Running(client) => client.get(&format!("/api/v1/services?{}", range.query())),
+            Self::Stopped(engine) => Ok(engine.services(&range.scope(), now_us())?),
+        }
+    }
+}
+
+impl Range {
+    /// Rows may be up to a day in the future of this clock, so everything ends later than now.
+    fn bounds(&self) -> (i64, i64) {
+        let now = now_us();
+        (self.since.map_or(0, |since| now - since), now + DAY_US * 2)
+    }
+
+    fn scope(&self) -> Scope {
+        let (from_us, to_us) = self.bounds();
+        Scope {
+            from_us,
+            to_us,
+            services: self.service.clone(),
+            instances: self.instance.clone(),
+            project: None,
+        }
+    }
+
+    fn query(&self) -> String {
+        let (from, to) = self.bounds();
+        let services = self
+            .service
+            .iter()
+            .map(|name| format!("&service={}", encode(name)));
+        let instances = self
+            .instance
+            .iter()
+            .map(|name| format!("&instance={}", encode(name)));
+        format!(
+            "from={from}&to={to}{}",
+            services.chain(instances).collect::<String>()
+        )
+    }
+}
+
+impl Filter {
+    /// For a count, aborted ones are left out unless asked for.
+    fn filter(&self, is_count: bool) -> TransactionFilter {
+        TransactionFilter {
+            min_us: self.min_ms.map(|ms| ms.saturating_mul(1_000)),
+            max_us: self.max_ms.map(|ms| ms.saturating_mul(1_000)),
+            name: self.name.clone(),
+            method: self.method.clone(),
+            status: self.status,
+            error: self.error.as_deref().map(|error| match error {
+                "any" => ErrorFilter::Any,
+                "none" => ErrorFilter::None,
+                class => ErrorFilter::Class(class.to_owned()),
+            }),
+            trace_id: self.trace_id,
+            client: self.client.clone(),
+            text: self.text.clone(),
+            aborted: if self.aborted {
+                Some(true)
+            } else {
+                is_count.then_some(false)
+            },
+        }
+    }
+
+    fn query(&self, is_count: bool) -> String {
+        let filter = self.filter(is_count);
+        let status = filter.status.map(|status| match status {
+            StatusFilter::Code(code) => code.to_string(),
+            StatusFilter::Class(class) => format!("{class}xx"),
+        });
+        let pairs = [
+            ("min_us", filter.min_us.map(|us| us.to_string())),
+            ("max_us", filter.max_us.map(|us| us.to_string())),
+            ("name", filter.name),
+            ("method", filter.method),
+            ("status", status),
+            ("error", self.error.clone()),
+            ("trace_id", filter.trace_id.map(|id| format!("{id:032x}"))),
+            ("client", filter.client),
+            ("q", filter.text),
+            ("aborted", filter.aborted.map(|aborted| aborted.to_string())),
+        ];
+        let given = pairs
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        given
+            .map(|(name, value)| format!("&{name}={}", encode(&value)))
+            .collect()
+    }
+}
+
+impl From<Sort> for TransactionSort {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::End => Self::End,
+            Sort::Elapsed => Self::Elapsed,
+            Sort::Sql => Self::Sql,
+            Sort::Http => Self::Http,
+        }
+    }
+}
+
+fn sort_name(sort: TransactionSort) -> &'static str {
+    match sort {
+        TransactionSort::End => "end",
+        TransactionSort::Elapsed => "elapsed",
+        TransactionSort::Sql => "sql",
+        TransactionSort::Http => "http",
+    }
+}
+
+fn json(answer: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(answer)?)
+}
+
+fn transaction_table(list: &TransactionList) -> String {
+    let rows = list.rows.iter().map(|row| {
+        let mut name = format!("{} {}", row.method, row.name).trim().to_owned();
+        if !row.error_class.is_empty() {
+            name = format!("{name}  {}: {}", row.error_class, row.error_message);
+        }
+        let outcome = if row.status == 0 {
+            row.outcome.clone()
+        } else {
+            format!("{} {}", row.status, row.outcome)
+        };
+        vec![
+            row.id.clone(),
+            time(row.end_us),
+            ms(row.elapsed_us),
+            outcome,
+            row.instance.clone(),
+            format!("{}/{}", row.sql_count, ms(row.sql_us)),
+            format!("{}/{}", row.http_count, ms(row.http_us)),
+            name,
+        ]
+    });
+    let head = [
+        "ID",
+        "END (UTC)",
+        "MS",
+        "OUTCOME",
+        "INSTANCE",
+        "SQL/MS",
+        "HTTP/MS",
+        "NAME",
+    ];
+    format!(
+        "{}{} of {}\n",
+        table(&head, rows),
+        list.rows.len(),
+        list.total
+    )
+}
+
+fn profile_text(profile: &Profile) -> String {
+    let row = &profile.transaction;
+    let mut text = format!(
+        "{} {}  {} ms  {} {}\nservice {}  instance {}  pid {}  trace {}\nended {} UTC\n",
+        row.method,
+        row.name,
+        ms(row.elapsed_us),
+        row.status,
+        row.outcome,
+        row.service,
+        row.instance,
+        row.pid,
+        row.trace_id,
+        time(row.end_us)
+    );
+    if let Some(error) = &profile.error {
+        text.push_str(&format!("{}: {}\n", error.class, error.message));
+        for frame in &error.frames {
+            text.push_str(&format!(
+                "  {}:{} {}  {}\n",
+                frame.file, frame.line, frame.function, frame.source
+            ));
+        }
+    }
+    let steps = profile.steps.iter().map(|step| {
+        let offset = format!("{:.3}", step.start_us as f64 / 1_000.0);
+        let repeat = if step.repeat > 1 {
+            format!(" ×{}", step.repeat)
+        } else {
+            String::new()
+        };
+        let what = format!(
+            "{}{repeat}  {}",
+            step.text,
+            step.error.as_deref().unwrap_or("")
+        )
+        .trim()
+        .to_owned();
+        vec![
+            step.index.to_string(),
+            offset,
+            ms(step.elapsed_us),
+            step.kind.clone(),
+            step.target.clone(),
+            what,
+        ]
+    });
+    text + &table(&["#", "AT MS", "MS", "KIND", "TARGET", "WHAT"], steps)
+}
+
+fn lost_table(lost: &Lost) -> String {
+    let rows = lost
+        .rows
+        .iter()
+        .map(|row| vec![row.place.clone(), row.cause.clone(), row.count.to_string()]);
+    format!(
+        "{}{} lost\n",
+        table(&["WHERE", "CAUSE", "COUNT"], rows),
+        lost.total
+    )
+}
+
+fn active_table(active: &Active) -> String {
+    let rows = active.rows.iter().map(|row| {
+        let state = format!("{:?}", row.state).to_lowercase();
+        vec![
+            row.id.clone(),
+            ms(row.elapsed_us),
+            row.instance.clone(),
+            row.pid.to_string(),
+            row.name.clone(),
+            state,
+            row.text.clone(),
+        ]
+    });
+    format!(
+        "{}{} running\n",
+        table(
+            &["ID", "MS", "INSTANCE", "PID", "NAME", "STATE", "TEXT"],
+            rows
+        ),
+        active.count
+    )
+}
+
+fn service_table(services: &[Service]) -> String {
+    let rows = services
+        .iter()
+        .flat_map(|service| &service.instances)
+        .map(|instance| {
+            let pids: Vec<_> = instance.pids.iter().map(u32::to_string).collect();
+            vec![
+                instance.service.clone(),
+                instance.id.clone(),
+                instance.host.clone(),
+                pids.join(" "),
+                instance.runtime.clone(),
+                instance.agent.clone(),
+                time(instance.last_seen_us),
+                if instance.connected { "yes" } else { "no" }.to_owned(),
+            ]
+        });
+    table(
+        &[
+            "SERVICE",
+            "INSTANCE",
+            "HOST",
+            "PIDS",
+            "RUNTIME",
+            "AGENT",
+            "LAST SEEN (UTC)",
+            "CONNECTED",
+        ],
+        rows,
+    )
+}
+
+pub(crate) fn project_table(projects: &[ProjectAnswer]) -> String {
+    let rows = projects.iter().map(|row| {
+        vec![
+            row.id.to_string(),
+            row.name.clone(),
+            time(row.created_us),
+            row.licence.clone(),
+        ]
+    });
+    table(&["ID", "NAME", "CREATED (UTC)", "LICENCE"], rows)
+}
+
+/// Columns as wide as their widest cell; control characters of stored texts must not reach a terminal.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let clean = |cell: String| {
+        cell.chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect::<String>()
+    };
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head)
+        .chain(rows.map(|row| row.into_iter().map(clean).collect()))
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| {
+            format!(
+                "{cell}{}",
+                " ".repeat(width.min(&MAX_PAD).saturating_sub(cell.chars().count()))
+            )
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn ms(us: u64) -> String {
+    format!("{:.1}", us as f64 / 1_000.0)
+}
+
+/// `2026-11-21 10:19:12.345` in UTC, by the civil-from-days rule.
+fn time(us: i64) -> String {
+    let (days, rest) = (us.div_euclid(DAY_US), us.rem_euclid(DAY_US));
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (seconds, millis) = (rest / 1_000_000, rest % 1_000_000 / 1_000);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}.{millis:03}",
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+const DAY_US: i64 = 86_400_000_000;
+const MAX_PAD: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_civil() {
+        assert_eq!(time(0), "1970-01-01 00:00:00.000");
+        assert_eq!(time(1_709_210_096_789_000), "2024-02-29 12:34:56.789");
+        assert_eq!(time(1_735_689_599_999_999), "2024-12-31 23:59:59.999");
+        assert_eq!(time(-1), "1969-12-31 23:59:59.999");
+    }
+
+    #[test]
+    fn a_table_cannot_be_broken_by_what_is_in_it() {
+        let text = table(
+            &["A", "B"],
+            [vec!["x\ny\u{1b}[2J".to_owned(), "z".to_owned()]].into_iter(),
+        );
+        assert_eq!(text, "A        B\nx y [2J  z\n");
+    }
+
+    #[test]
+    fn counts_leave_aborted_ones_out_and_lists_do_not() {
+        let filter = Filter {
+            name: Some("GET /a b".into()),
+            method: None,
+            status: Some(StatusFilter::Class(5)),
+            error: None,
+            trace_id: None,
+            client: None,
+            text: None,
+            min_ms: Some(5),
+            max_ms: None,
+            aborted: false,
+        };
+        assert_eq!(
+            filter.query(true),
+            "&min_us=5000&name=GET%20%2Fa%20b&status=5xx&aborted=false"
+        );
+        assert_eq!(filter.filter(false).aborted, None);
+        let filter = Filter {
+            aborted: true,
+            ..filter
+        };
+        assert_eq!(filter.filter(true).aborted, Some(true));
+    }
+}
