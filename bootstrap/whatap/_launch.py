@@ -27,6 +27,8 @@ class Launch(object):
 
 
 launch = None
+# Whether the import hooks are in place: without a launch, decorators alone begin nothing.
+installed = False
 
 
 def take(text):

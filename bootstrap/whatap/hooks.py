@@ -40,6 +40,7 @@ def install(disabled=()):
     for finder in sys.meta_path:
         if type(finder) is Finder:
             return
+    _launch.installed = True
     for module, file, function in TABLE:
         if file not in disabled:
             register(module, file, function)

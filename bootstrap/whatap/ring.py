@@ -64,7 +64,7 @@ class Ring(object):
         """The control word is not the known one: not attached yet, or told something. Whether to trace."""
         if self.mapping is None:
             if _launch.launch is None:
-                return False
+                return _launch.installed
             self._look_for_collector(0)
             return True
         word = self.words[CONTROL]
