@@ -376,6 +376,14 @@ fn report_parse(error: &clap::Error) -> ExitCode {
             ExitCode::FAILURE
         };
     }
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    if matches!(
+        error.kind(),
+        DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand
+    ) {
+        log::line("a subcommand is missing, see `whatap-server --help`");
+        return ExitCode::from(2);
+    }
     let text = error.to_string();
     let first = text
         .lines()
@@ -384,11 +392,6 @@ fn report_parse(error: &clap::Error) -> ExitCode {
         .collect::<Vec<_>>()
         .join(" ");
     let first = first.strip_prefix("error: ").unwrap_or(&first);
-    let first = if first.is_empty() {
-        "a subcommand is missing"
-    } else {
-        first
-    };
     log::line(&format!("{first}, see `whatap-server --help`"));
     ExitCode::from(2)
 }

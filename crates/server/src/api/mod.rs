@@ -4,7 +4,7 @@ mod assets;
 pub mod error;
 pub mod guard;
 mod live;
-mod openapi;
+pub mod openapi;
 mod params;
 mod projects;
 mod session;
