@@ -17,7 +17,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -191,9 +191,9 @@ pub(crate) struct Task<'a> {
     pub(crate) launch: &'a Launch,
     /// The instance's listening socket, when it holds the name.
     pub(crate) listener: Option<OwnedFd>,
-    /// Rings that the new watchdog is to keep: what [`crate::watch`] was told of them, and their memory. Their numbers lie
+    /// What the new watchdog is to remember: registrations, and rings with their memory. Their numbers lie
     /// above [`FIRST_FREE_FD`].
-    pub(crate) kept: Vec<(Message, OwnedFd)>,
+    pub(crate) kept: Vec<(Message, Option<OwnedFd>)>,
     pub(crate) server: Option<ServerStart>,
 }
 
@@ -347,7 +347,10 @@ impl Image {
             moved.push((*place, fcntl(fd, FcntlArg::F_DUPFD(64))?));
         }
         let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-        let null = fcntl(&null, FcntlArg::F_DUPFD(64))?;
+        let null_high = fcntl(&null, FcntlArg::F_DUPFD(64))?;
+        // `close_all_but` closes it; nobody must do so a second time.
+        let _closed_below = null.into_raw_fd();
+        let null = null_high;
         for place in 0..3 {
             place_descriptor(null, place)?;
         }
@@ -365,17 +368,18 @@ impl Image {
 }
 
 /// The messages of kept rings as a file, each with the number (`fd`) that its memory will have in the new process.
-fn list_kept(kept: Vec<(Message, OwnedFd)>) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
+fn list_kept(kept: Vec<(Message, Option<OwnedFd>)>) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
     if kept.is_empty() {
         return Ok((None, Vec::new()));
     }
     let mut list = File::from(memfd_create("whatap-kept", MFdFlags::MFD_CLOEXEC)?);
     let mut stay = Vec::new();
     for (message, fd) in kept {
-        let bytes = message.with("fd", fd.as_raw_fd()).encode();
+        let number = fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let bytes = message.with("fd", number).encode();
         list.write_all(&(bytes.len() as u32).to_le_bytes())?;
         list.write_all(&bytes)?;
-        stay.push(fd);
+        stay.extend(fd);
     }
     list.rewind()?;
     Ok((Some(list.into()), stay))

@@ -4,10 +4,23 @@
 //! hands shared memory to tracers ([`rings`]), takes their frames, and gives them to the [`pipeline`], which spools and
 //! sends them. Only what is spooled is taken out of a ring, so a collector may die at any time.
 
+mod back;
+mod desk;
+
+pub mod active;
 pub mod ensure;
+pub mod home;
 pub mod instance;
+pub mod journal;
+pub mod launches;
 pub mod normalise;
+pub mod outbox;
 pub mod pipeline;
 pub mod process;
 pub mod rings;
+pub mod run;
+pub mod sampling;
+pub mod spool;
+pub mod transactions;
+pub mod uplink;
 pub mod watch;

@@ -25,6 +25,8 @@ pub enum Life {
     Ticks { pid: u32, start: u64 },
     /// Another PID namespace: nobody can say.
     Unknown,
+    /// Gone already.
+    Over,
 }
 
 impl Life {
@@ -59,6 +61,7 @@ impl Life {
                 start_ticks(*pid).is_none_or(|now| *start != 0 && now != *start)
             }
             Self::Unknown => false,
+            Self::Over => true,
         }
     }
 

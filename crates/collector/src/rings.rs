@@ -3,6 +3,7 @@
 //! Memory is made here, reserved and sealed against shrinking, so that neither side can be killed by touching it. A frame
 //! is copied out, checked, and given away; the tail moves only when [`Ring::settle`] is told that the spool has it.
 
+use crate::launches::Options;
 use crate::pipeline::{Counters, Now, RingInfo, SlotSnapshot};
 use crate::process::{Life, memory_left};
 use nix::errno::Errno;
@@ -10,7 +11,7 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::ftruncate;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -20,7 +21,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use whatap_wire::frame::{self, Frame, KIND_TRANSACTION};
-use whatap_wire::ring::{Header, Look, RING_BYTES, RING_WORDS, Slot, View};
+use whatap_wire::ring::{Header, Look, RING_BYTES, RING_WORDS, SLOT_COUNT, Slot, View, flag};
 
 /// All rings together; beyond it new interpreters stay untraced.
 pub const MAX_TOTAL_BYTES: usize = 1 << 30;
@@ -114,6 +115,13 @@ impl Memory {
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+
+    /// Another descriptor of the same memory, above the fixed places too.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        let copy = fcntl(&self.fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST_FREE_FD))?;
+        // SAFETY: fcntl has just made this descriptor and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+    }
 }
 
 impl Drop for Memory {
@@ -190,6 +198,9 @@ pub struct Ring {
     last_change_ms: u64,
     last_seen: (u64, u64),
     unsettled: bool,
+    accounted: Option<Counters>,
+    /// By slot: the transaction, how many stacks it was asked for, and at which step.
+    asked: HashMap<usize, (u64, u64, u16)>,
 }
 
 impl Ring {
@@ -245,6 +256,8 @@ impl Ring {
             last_change_ms: now.mono_ms,
             last_seen: (0, 0),
             unsettled: false,
+            accounted: None,
+            asked: HashMap::new(),
         }
     }
 
@@ -356,7 +369,7 @@ impl Ring {
     }
 
     /// What runs now. A transaction whose frame we have does not.
-    pub fn running(&self) -> Vec<(usize, SlotSnapshot)> {
+    pub fn running(&self) -> Vec<Running> {
         if !self.view().may_run() {
             return Vec::new();
         }
@@ -384,6 +397,52 @@ impl Ring {
         self.closed_ms.is_some() && silent
     }
 
+    /// The counters, if they have changed since the last call.
+    pub fn changed_counters(&mut self) -> Option<Counters> {
+        let counters = self.counters(false);
+        if self.accounted == Some(counters) {
+            return None;
+        }
+        self.accounted = Some(counters);
+        Some(counters)
+    }
+
+    /// Writes the options for its tracer.
+    pub fn tell(&self, options: &Options) {
+        let view = self.view();
+        view.set_flags(if options.is_on() { flag::ON } else { 0 });
+        if view.options().as_deref() != Some(options.block.as_str()) {
+            view.set_options(&options.block);
+        }
+    }
+
+    /// Wants the stack of each transaction that has run for another period, until its next step has given it.
+    pub fn ask_for_stacks(&mut self, now: Now, every_ms: u64, running: &[Running]) {
+        let view = self.memory.view();
+        self.asked.retain(|slot, (id, _, _)| {
+            running
+                .iter()
+                .any(|now| now.slot == *slot && now.snapshot.id == *id)
+        });
+        for Running { slot, snapshot } in running {
+            let age_ms = now.wall_us.saturating_sub(snapshot.start_us) / 1000;
+            let periods = age_ms.checked_div(every_ms).unwrap_or(0);
+            let step = snapshot.step;
+            let (_, asked, at_step) = self.asked.entry(*slot).or_insert((snapshot.id, 0, step));
+            if periods > *asked {
+                (*asked, *at_step) = (periods, step);
+                view.want_stack(*slot, true);
+            } else if *at_step != step {
+                view.want_stack(*slot, false);
+            }
+        }
+        for slot in 0..SLOT_COUNT {
+            if !self.asked.contains_key(&slot) && view.stack_wanted(slot) {
+                view.want_stack(slot, false);
+            }
+        }
+    }
+
     pub fn has_waiting(&self) -> bool {
         self.view().head() != self.read
     }
@@ -392,7 +451,14 @@ impl Ring {
 /// Index of the cause `exit` among the causes.
 const EXIT: usize = 4;
 
-fn snapshot(slot: Slot) -> (usize, SlotSnapshot) {
+/// A running transaction and its slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    pub slot: usize,
+    pub snapshot: SlotSnapshot,
+}
+
+fn snapshot(slot: Slot) -> Running {
     let snapshot = SlotSnapshot {
         id: slot.id,
         start_us: slot.start_us,
@@ -401,8 +467,12 @@ fn snapshot(slot: Slot) -> (usize, SlotSnapshot) {
         state: slot.state.0,
         state_start_ms: slot.state_ms,
         text: slot.text,
+        step: slot.step,
     };
-    (slot.index, snapshot)
+    Running {
+        slot: slot.index,
+        snapshot,
+    }
 }
 
 #[cfg(test)]

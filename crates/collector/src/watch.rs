@@ -25,7 +25,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -37,7 +37,9 @@ const PAUSES_MS: [u64; 5] = [200, 1_000, 2_000, 5_000, 10_000];
 /// A child that lived this long has not died at its start.
 const SETTLED: Duration = Duration::from_secs(60);
 /// A collector that has not left this long after it was told to is killed.
-const LEAVE: Duration = Duration::from_secs(20);
+const LEAVE: Duration = Duration::from_secs(25);
+/// A watchdog that is ended with its applications (a whole cgroup gets TERM at once) waits for them so long.
+const CLIENTS_MS: u64 = 10_000;
 /// How often a watchdog without a launch looks for what the launch left running.
 const LOOK_FOR_MARKS: Duration = Duration::from_secs(30);
 /// Between two tries to reach or take the name.
@@ -65,11 +67,34 @@ pub(crate) fn signals() -> SigSet {
 /// Runs the watchdog that `WHATAP_WATCH` describes. Ends with status 0 whatever happens.
 pub fn run() {
     std::panic::set_hook(Box::new(|_| {}));
-    let _nobody_to_tell = catch_unwind(|| {
+    // Before anything is opened: what lies at these places now was put there for us.
+    let inheritance = Inheritance::take();
+    let _nobody_to_tell = catch_unwind(AssertUnwindSafe(|| {
         if let Some(watchdog) = Watchdog::new() {
-            watchdog.watch();
+            watchdog.watch(inheritance);
         }
-    });
+    }));
+}
+
+/// The descriptors that a watchdog is started with.
+struct Inheritance {
+    listener: Option<OwnedFd>,
+    kept: Vec<(Message, Option<OwnedFd>)>,
+    agents: Option<OwnedFd>,
+    http: Option<OwnedFd>,
+}
+
+impl Inheritance {
+    fn take() -> Self {
+        let [listener, list, agents, http] =
+            [LISTENER_FD, KEPT_FD, AGENTS_FD, HTTP_FD].map(inherited);
+        Self {
+            listener: listener.filter(is_listening),
+            kept: list.map(read_kept).unwrap_or_default(),
+            agents,
+            http,
+        }
+    }
 }
 
 struct Watchdog {
@@ -118,10 +143,14 @@ impl Watchdog {
         })
     }
 
-    fn watch(mut self) {
-        let mut listener = inherited(LISTENER_FD).filter(is_listening);
-        let mut kept = inherited(KEPT_FD).map(read_kept).unwrap_or_default();
-        self.server.adopt(inherited(AGENTS_FD), inherited(HTTP_FD));
+    fn watch(mut self, inheritance: Inheritance) {
+        let Inheritance {
+            mut listener,
+            mut kept,
+            agents,
+            http,
+        } = inheritance;
+        self.server.adopt(agents, http);
         loop {
             self.server.start_if_wanted();
             let end = match listener.take() {
@@ -274,7 +303,11 @@ struct Collector {
 }
 
 impl<'a> Holder<'a> {
-    fn new(dog: &'a mut Watchdog, listener: OwnedFd, kept: Vec<(Message, OwnedFd)>) -> Self {
+    fn new(
+        dog: &'a mut Watchdog,
+        listener: OwnedFd,
+        kept: Vec<(Message, Option<OwnedFd>)>,
+    ) -> Self {
         let listener = out_of_the_way(listener);
         // From now on whoever connects sees us, not the launcher, whose pid is the application's by now.
         let _still_listening = instance::listen_on(listener.as_fd());
@@ -284,15 +317,11 @@ impl<'a> Holder<'a> {
         }
         let mut rings = HashMap::new();
         for (message, fd) in kept {
-            match (
-                message.verb(),
-                message.value("ring"),
-                message.value("token"),
-            ) {
-                ("kept", Some(ring), _) => {
+            match (fd, message.value("ring"), message.value("token")) {
+                (Some(fd), Some(ring), _) => {
                     rings.insert(ring.to_owned(), (message, fd));
                 }
-                ("known", _, Some(token)) => {
+                (None, _, Some(token)) => {
                     tokens.insert(token.to_owned(), message);
                 }
                 _ => {}
@@ -318,7 +347,7 @@ impl<'a> Holder<'a> {
             }
             self.wait();
             match self.dog.heed_signals() {
-                Some(End::Stop) if self.ending.is_none() => self.tell_to_leave("leave", false),
+                Some(End::Stop) if self.ending.is_none() => self.tell_to_leave(CLIENTS_MS, false),
                 _ => {}
             }
             self.serve_collector();
@@ -470,7 +499,7 @@ impl<'a> Holder<'a> {
             ("stop", fd) => {
                 self.dog.until_end.extend(fd);
                 self.stop_waiters();
-                self.tell_to_leave("leave", true);
+                self.tell_to_leave(0, true);
             }
             ("done", _) => {
                 if let Some(collector) = &mut self.collector {
@@ -493,8 +522,9 @@ impl<'a> Holder<'a> {
         }
     }
 
-    fn tell_to_leave(&mut self, verb: &str, with_server: bool) {
-        self.say(Message::new(verb));
+    /// `clients_ms`: how long the applications may go on.
+    fn tell_to_leave(&mut self, clients_ms: u64, with_server: bool) {
+        self.say(Message::new("leave").with("clients_ms", clients_ms));
         let with_server = with_server || self.ending.is_some_and(|(_, server)| server);
         self.ending = Some((Instant::now() + LEAVE, with_server));
     }
@@ -741,11 +771,11 @@ fn pass(command: &mut Command, descriptors: Vec<(RawFd, RawFd)>) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// A descriptor that our exec left at this place.
-fn inherited(place: RawFd) -> Option<OwnedFd> {
+/// A descriptor that our exec left at this place. Asked once for each, before anything else is opened.
+pub(crate) fn inherited(place: RawFd) -> Option<OwnedFd> {
     // SAFETY: asking about a number that may be no descriptor.
     Errno::result(unsafe { libc::fcntl(place, libc::F_GETFD) }).ok()?;
-    // SAFETY: whoever started this program put it there for us, and `run` asks once for each place.
+    // SAFETY: whoever started this program put it there for us, and nothing else of ours is open yet.
     let fd = unsafe { OwnedFd::from_raw_fd(place) };
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
     Some(fd)
@@ -756,7 +786,7 @@ fn is_listening(fd: &OwnedFd) -> bool {
 }
 
 /// A copy above the numbers at which children expect theirs.
-fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
+pub(crate) fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
     match fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST_FREE_FD)) {
         // SAFETY: fcntl has just made this descriptor and nobody else knows it.
         Ok(copy) => unsafe { OwnedFd::from_raw_fd(copy) },
@@ -765,7 +795,7 @@ fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
 }
 
 /// Reads the list that a collector leaves when it becomes a watchdog.
-fn read_kept(list: OwnedFd) -> Vec<(Message, OwnedFd)> {
+fn read_kept(list: OwnedFd) -> Vec<(Message, Option<OwnedFd>)> {
     let mut bytes = Vec::new();
     if File::from(list).read_to_end(&mut bytes).is_err() {
         return Vec::new();
@@ -777,7 +807,7 @@ fn read_kept(list: OwnedFd) -> Vec<(Message, OwnedFd)> {
         let Ok(message) = message else { break };
         let number = message.number("fd").and_then(|n| RawFd::try_from(n).ok());
         let fd = number.filter(|n| *n >= FIRST_FREE_FD).and_then(inherited);
-        kept.extend(fd.map(|fd| (message, fd)));
+        kept.push((message, fd));
     }
     kept
 }

@@ -1,0 +1,139 @@
+//! Where a collector writes: directories of the home, or private ones when the home is read-only or not safe.
+
+use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, access, getegid, geteuid, mkdir};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A directory of this name that we may write to and nobody else can replace: in the home if possible.
+pub fn directory(home: &Path, name: &str) -> io::Result<PathBuf> {
+    let wanted = home.join(name);
+    if is_safe(home) && usable(&wanted).is_ok() {
+        return Ok(wanted);
+    }
+    let mut private = private_root()?;
+    for part in [short_hash(home), name.to_owned()] {
+        private.push(part);
+        usable(&private)?;
+    }
+    Ok(private)
+}
+
+/// Makes the directory unless it is there; it must be ours, no link, and writable.
+fn usable(path: &Path) -> io::Result<()> {
+    match mkdir(path, Mode::from_bits_truncate(0o750)) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let meta = fs::symlink_metadata(path)?;
+    let ours = meta.is_dir() && (meta.uid() == geteuid().as_raw() || meta.uid() == 0);
+    if !ours || !is_closed(&meta) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(access(path, AccessFlags::W_OK | AccessFlags::X_OK)?)
+}
+
+/// Whether nobody but us and root can replace this directory or one above it.
+fn is_safe(home: &Path) -> bool {
+    let Ok(home) = fs::canonicalize(home) else {
+        return false;
+    };
+    home.ancestors().all(|path| {
+        fs::symlink_metadata(path).is_ok_and(|meta| {
+            let owner = meta.uid() == 0 || meta.uid() == geteuid().as_raw();
+            owner && (is_closed(&meta) || meta.mode() & 0o1000 != 0)
+        })
+    })
+}
+
+/// Writable for its owner only, or for our own group.
+fn is_closed(meta: &fs::Metadata) -> bool {
+    let group = meta.mode() & 0o020 == 0 || meta.gid() == getegid().as_raw();
+    group && meta.mode() & 0o002 == 0
+}
+
+/// `$XDG_RUNTIME_DIR/whatap`, else `/tmp/whatap-<uid>`: ours alone, or an error.
+fn private_root() -> io::Result<PathBuf> {
+    let own = geteuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime
+        .filter(|dir| dir.is_absolute() && is_safe(dir))
+        .map(|dir| dir.join("whatap"));
+    let candidates = runtime
+        .into_iter()
+        .chain([PathBuf::from(format!("/tmp/whatap-{own}"))]);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for path in candidates {
+        match private(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn private(path: &Path) -> io::Result<()> {
+    match mkdir(path, Mode::S_IRWXU) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let meta = fs::symlink_metadata(path)?;
+    let private = meta.is_dir() && meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0;
+    if private {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+fn short_hash(home: &Path) -> String {
+    let hash = Sha256::digest(home.as_os_str().as_bytes());
+    hash.iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn the_home_is_used_when_it_is_ours() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(
+            directory(home.path(), "logs").unwrap(),
+            home.path().join("logs")
+        );
+        assert_eq!(
+            directory(home.path(), "logs").unwrap(),
+            home.path().join("logs")
+        );
+    }
+
+    #[test]
+    fn planted_links_and_open_directories_are_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let victim = tempfile::tempdir().unwrap();
+        symlink(victim.path(), home.path().join("logs")).unwrap();
+        assert_ne!(
+            directory(home.path(), "logs").unwrap(),
+            home.path().join("logs")
+        );
+        let open = tempfile::tempdir().unwrap();
+        chmod(open.path(), 0o777);
+        let elsewhere = directory(open.path(), "logs").unwrap();
+        assert!(!elsewhere.starts_with(open.path()));
+        fs::remove_dir_all(elsewhere.parent().unwrap()).unwrap();
+        assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,225 @@
+//! The options of each launch whose processes report to us, kept up to date with their files.
+
+use crate::pipeline::Policy;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use whatap_conf::{Files, Launch, Reader, Resolved, Stamp, escape, resolve_launch};
+
+/// Different launches that are told apart; more share the instance's own options.
+const MAX_LAUNCHES: usize = 1_000;
+
+/// Options of one launch, resolved.
+#[derive(Debug)]
+pub struct Options {
+    pub launch: Launch,
+    pub resolved: Resolved,
+    pub policy: Arc<Policy>,
+    /// What its tracers are told: every option that a tracer reads.
+    pub block: String,
+    stamp: Option<Stamp>,
+}
+
+impl Options {
+    fn of(text: &str, home: &Path) -> Self {
+        let mut launch = Launch::parse(text).unwrap_or_default();
+        if launch.home().is_none() {
+            launch.set_fact("_home", home.to_string_lossy());
+        }
+        let stamp = Files::of(&launch).map(|files| files.stamp());
+        let resolved = resolve_launch(&launch).unwrap_or_default();
+        let policy = Arc::new(policy(&resolved));
+        let block = block(&resolved);
+        Self {
+            launch,
+            resolved,
+            policy,
+            block,
+            stamp,
+        }
+    }
+
+    fn has_changed(&self) -> bool {
+        Files::of(&self.launch).map(|files| files.stamp()) != self.stamp
+    }
+
+    /// Whether its processes are to be traced.
+    pub fn is_on(&self) -> bool {
+        self.resolved.is_on()
+    }
+
+    /// Whether a tracer that started with this launch already knows all this.
+    pub fn is_what_the_launch_said(&self) -> bool {
+        self.resolved.all().all(|(option, value, _)| {
+            let told = self.launch.get(option.name).unwrap_or(option.default);
+            !option.reader.includes(Reader::TRACER) || option.secret || told == value
+        })
+    }
+
+    /// How often a long-running transaction shows its stack; 0 = never.
+    pub fn stack_period_ms(&self) -> u64 {
+        if !self.resolved.bool("active_stack_enabled") {
+            return 0;
+        }
+        self.resolved
+            .count("active_stack_second")
+            .saturating_mul(1000)
+    }
+
+    /// The identity of one process: the configured name if there is one, made unique by the pid.
+    pub fn instance(&self, host: &str, pid: u32) -> String {
+        if !self.resolved.is_set("object_name") {
+            return format!("{host}-{pid}");
+        }
+        let process = match self.resolved.text("app_process_name") {
+            "" => self.resolved.app_name(),
+            name => name,
+        };
+        let name = self.resolved.text("object_name");
+        let name = name
+            .replace("{type}", "python")
+            .replace("{process}", process)
+            .replace("{hostname}", host);
+        if name.contains("{pid}") {
+            name.replace("{pid}", &pid.to_string())
+        } else {
+            format!("{name}-{pid}")
+        }
+    }
+}
+
+fn policy(resolved: &Resolved) -> Policy {
+    Policy {
+        keep_steps_from_us: resolved.count("profile_basetime").saturating_mul(1000),
+        keep_steps_permille: u32::try_from(resolved.count("profile_rate").saturating_mul(10))
+            .unwrap_or(1000),
+        normalise_paths: resolved.bool("trace_normalize_enabled"),
+        path_patterns: resolved
+            .list("trace_normalize_urls")
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    }
+}
+
+/// All of them, also those at their default: an option may just have returned to it.
+fn block(resolved: &Resolved) -> String {
+    let mut block = String::new();
+    for (option, value, _) in resolved.all() {
+        if option.reader.includes(Reader::TRACER) && !option.secret {
+            let _infallible = writeln!(block, "{}={}", option.name, escape(value));
+        }
+    }
+    block
+}
+
+/// All launches by their text.
+#[derive(Debug)]
+pub struct Launches {
+    home: PathBuf,
+    known: HashMap<Rc<str>, Options>,
+    /// Those of the launch that the instance itself belongs to, and of everybody who says nothing.
+    own_key: Rc<str>,
+    own: Options,
+}
+
+impl Launches {
+    /// `own`: the launch that the instance itself belongs to.
+    pub fn new(home: &Path, own: &str) -> Self {
+        let own_key = own.into();
+        Self {
+            home: home.to_owned(),
+            known: HashMap::new(),
+            own_key,
+            own: Options::of(own, home),
+        }
+    }
+
+    /// The key of this launch's options.
+    pub fn learn(&mut self, text: &str) -> Rc<str> {
+        if let Some((key, _)) = self.known.get_key_value(text) {
+            return key.clone();
+        }
+        if text.is_empty() || *text == *self.own_key || self.known.len() >= MAX_LAUNCHES {
+            return self.own_key.clone();
+        }
+        let key: Rc<str> = text.into();
+        self.known
+            .insert(key.clone(), Options::of(text, &self.home));
+        key
+    }
+
+    pub fn options(&self, key: &str) -> &Options {
+        self.known.get(key).unwrap_or(&self.own)
+    }
+
+    pub const fn own(&self) -> &Options {
+        &self.own
+    }
+
+    /// Reads changed files again; returns the launches whose options are new. Forgets launches that nobody uses.
+    pub fn refresh(&mut self, force: bool) -> Vec<Rc<str>> {
+        self.known.retain(|key, _| Rc::strong_count(key) > 1);
+        let own = std::iter::once((&self.own_key, &mut self.own));
+        let mut changed = Vec::new();
+        for (key, options) in self.known.iter_mut().chain(own) {
+            if force || options.has_changed() {
+                *options = Options::of(key, &self.home);
+                changed.push(key.clone());
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_changed_file_is_noticed_and_the_launches_own_options_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("whatap.conf");
+        fs::write(&file, "profile_basetime=100\ntrace_cpu=false\n").unwrap();
+        let text = format!("1;_home={};!profile_basetime=300", home.path().display());
+        let mut launches = Launches::new(home.path(), "");
+        let key = launches.learn(&text);
+        assert_eq!(launches.options(&key).policy.keep_steps_from_us, 300_000);
+        assert_eq!(launches.own().policy.keep_steps_from_us, 100_000);
+        assert!(launches.refresh(false).is_empty());
+        fs::write(&file, "profile_basetime=200\nprofile_rate=100\n").unwrap();
+        assert_eq!(launches.refresh(false).len(), 2);
+        assert_eq!(launches.options(&key).policy.keep_steps_from_us, 300_000);
+        assert_eq!(launches.options(&key).policy.keep_steps_permille, 1000);
+        assert_eq!(launches.own().policy.keep_steps_from_us, 200_000);
+    }
+
+    #[test]
+    fn launches_that_nobody_uses_are_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        let mut launches = Launches::new(home.path(), "");
+        drop(launches.learn("1;!app_name=gone"));
+        let kept = launches.learn("1;!app_name=kept");
+        launches.refresh(false);
+        assert_eq!(launches.known.len(), 1);
+        assert_eq!(launches.options(&kept).unwrap().resolved.app_name(), "kept");
+    }
+
+    #[test]
+    fn the_block_holds_what_a_tracer_reads_and_fits() {
+        let home = tempfile::tempdir().unwrap();
+        let launches = Launches::new(home.path(), "");
+        let options = launches.own();
+        assert!(options.block.contains("profile_step_max_count=1000\n"));
+        assert!(!options.block.contains("license"));
+        assert!(
+            options.block.len() < whatap_wire::ring::OPTIONS_BYTES / 2,
+            "{}",
+            options.block.len()
+        );
+        assert!(options.is_what_the_launch_said());
+    }
+}
