@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { niceMax, settledMax, stack } from './chart';
+import { niceMax, settledMax, stack, ticks } from './chart';
 
 describe('an axis', () => {
   it('ends a little above the data, at a round number', () => {
@@ -8,6 +8,13 @@ describe('an axis', () => {
     expect(niceMax(1)).toBe(1.5);
     expect(niceMax(42)).toBe(50);
     expect(niceMax(980_000)).toBe(1_000_000);
+  });
+  it('has round lines, also in units that are not decimal', () => {
+    expect(ticks(20)).toEqual([0, 10, 20]);
+    expect(ticks(1.5)).toEqual([0, 0.5, 1, 1.5]);
+    const mib = 1024 * 1024;
+    expect(niceMax(440 * mib, mib)).toBe(500 * mib);
+    expect(ticks(300 * mib, mib)).toEqual([0, 100 * mib, 200 * mib, 300 * mib]);
   });
   it('does not dance while it is read', () => {
     expect(settledMax(100, 150, true)).toBe(150);

@@ -25,13 +25,20 @@ export function stack(lists: readonly (number | null)[][]): (number | null)[][] 
   return out;
 }
 
-/** The next 1, 1.5, 2, 3, 5 or 8 times a power of ten that leaves a little room above. */
-export function niceMax(value: number): number {
-  if (!(value > 0)) return 1;
-  const wanted = value * 1.02;
-  const unit = 10 ** Math.floor(Math.log10(wanted));
-  const step = [1, 1.5, 2, 3, 5, 8, 10].find((one) => one * unit >= wanted) ?? 10;
-  return step * unit;
+/** The next 1, 1.5, 2, 3, 5 or 8 times a power of ten that leaves a little room above; in `unit`s. */
+export function niceMax(value: number, unit = 1): number {
+  if (!(value > 0)) return unit;
+  const wanted = (value / unit) * 1.02;
+  const power = 10 ** Math.floor(Math.log10(wanted));
+  const step = [1, 1.5, 2, 3, 5, 8, 10].find((one) => one * power >= wanted) ?? 10;
+  return step * power * unit;
+}
+
+/** Where the lines of an axis are: halves, or thirds for 1.5 and 3. */
+export function ticks(top: number, unit = 1): number[] {
+  const lead = Number((top / unit).toExponential(3).split('e')[0]);
+  const shown = lead === 1.5 || lead === 3 ? 3 : 2;
+  return Array.from({ length: shown + 1 }, (_, i) => (top * i) / shown);
 }
 
 /** The end of an axis: grows at once, shrinks only when more than half would stay empty and nobody is reading. */

@@ -82,7 +82,7 @@ export const ko: Catalogue = {
   'tile.tps': '처리량',
   'tile.tps.detail': '구간 내 {n}건',
   'tile.response': '응답 시간 {p}',
-  'tile.response.detail': '평균 {mean}, 최대 {max}',
+  'tile.response.detail': '평균 {mean}',
   'tile.errors': '에러율',
   'tile.errors.detail': '실패 {error}건, 중단 {aborted}건',
   'tile.apdex.detail': 'T = 1.2 s',
@@ -90,7 +90,7 @@ export const ko: Catalogue = {
   'tile.instances': '인스턴스',
   'tile.instances.detail': '호스트 {n}대',
   'tile.lost': '유실',
-  'tile.lost.detail': '저장되지 않은 트랜잭션',
+  'tile.lost.detail': '저장되지 않음',
 
   'chart.throughput': '초당 처리량',
   'chart.tps': '트랜잭션/초',
@@ -133,6 +133,7 @@ export const ko: Catalogue = {
   'running.more': '외 {n}개',
   'running.none': '지금 실행 중인 요청이 없습니다.',
   'running.unavailable': '이 소스들은 요청이 끝난 뒤에만 보고합니다. whatap-start-agent로 시작한 애플리케이션은 지금 하는 일을 여기에 보여 줍니다.',
+  'running.elapsed': '경과 시간',
   'running.now': '지금 하는 일',
   'running.thread': '프로세스',
   'running.speed': '속도',
@@ -163,7 +164,6 @@ export const ko: Catalogue = {
   'host.memory': '호스트 메모리',
   'load': '로드',
   'runtime': '런타임',
-  'agent': '에이전트',
 
   'list.total': '트랜잭션 {n}건, 실패 {error}건, 프로파일 {profile}건',
   'list.limit': '· 처음 {n}건을 표시합니다',

@@ -42,6 +42,15 @@ export function rate(value: number, locale: string): string {
   return numberFormat(locale, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
 }
 
+/** For axes: no more digits than the number needs. */
+export function short(value: number, locale: string): string {
+  return numberFormat(locale, { maximumFractionDigits: 2, notation: value >= 10_000 ? 'compact' : 'standard' }).format(value);
+}
+
+export function shortPercent(share: number, locale: string): string {
+  return numberFormat(locale, { style: 'percent', maximumFractionDigits: 1 }).format(share);
+}
+
 export function decimal(value: number, digits: number, locale: string): string {
   return numberFormat(locale, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
 }
