@@ -38,11 +38,7 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Look at this command too: will it be traced?
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 

@@ -29,10 +29,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let request = match Request::parse(arguments.into_iter().skip(1)) {
         Ok(request) => request,
         Err(mistake) => {
-            return fail(
-                USAGE,
-                &format!("{mistake}\nhint: whatap-start-agent --help"),
-            );
+            return fail(USAGE, &format!("{mistake}; --help lists the options"));
         }
     };
     let arguments = match request {
