@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+use crate::options::{OPTIONS, Opt};
+
 /// Names and values as they are; values need not be UTF-8.
 #[derive(Clone, Debug, Default)]
 pub struct Env(BTreeMap<OsString, OsString>);
@@ -31,36 +33,12 @@ impl Env {
         self.0.keys().filter_map(|k| k.to_str())
     }
 
-    /// May this variable go on to the collector? Its configuration may come from the environment alone; the
-    /// application's own secrets must not follow it there.
-    pub fn is_for_collector(name: &str) -> bool {
-        const SYSTEM: &[&str] = &[
-            "PATH",
-            "HOME",
-            "LANG",
-            "LC_ALL",
-            "TZ",
-            "XDG_DATA_HOME",
-            "XDG_CACHE_HOME",
-            "XDG_RUNTIME_DIR",
-            "TMPDIR",
-            "http_proxy",
-            "https_proxy",
-            "no_proxy",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "NO_PROXY",
-            "POD_NAME",
-            "PODNAME",
-            "NODE_NAME",
-            "NODE_IP",
-            "OKIND",
-        ];
-        (name.starts_with("WHATAP_") && name != "WHATAP_LAUNCH")
-            || SYSTEM.contains(&name)
-            || crate::options::OPTIONS
-                .iter()
-                .any(|o| o.env.contains(&name))
+    /// Does this variable configure us? The collector needs such ones, because its configuration may come from the
+    /// environment alone; the application's own secrets must not follow them there.
+    pub fn is_configuration(name: &str) -> bool {
+        let names = ["WHATAP_HOME", "WHATAP_CONFIG", "WHATAP_CONFIG_HOME"];
+        let in_table = |o: &Opt| o.env.contains(&name) || o.variable() == name;
+        names.contains(&name) || OPTIONS.iter().any(in_table)
     }
 }
 
@@ -81,10 +59,17 @@ mod tests {
 
     #[test]
     fn secrets_of_the_application_do_not_reach_the_collector() {
-        assert!(Env::is_for_collector("WHATAP_LICENSE"));
-        assert!(Env::is_for_collector("license"));
-        assert!(Env::is_for_collector("whatap_server_host"));
-        assert!(!Env::is_for_collector("DATABASE_PASSWORD"));
-        assert!(!Env::is_for_collector("WHATAP_LAUNCH"));
+        for name in [
+            "WHATAP_LICENSE",
+            "license",
+            "whatap_server_host",
+            "WHATAP_HOME",
+            "OKIND",
+        ] {
+            assert!(Env::is_configuration(name), "{name}");
+        }
+        for name in ["DATABASE_PASSWORD", "WHATAP_LAUNCH", "debug", "PATH"] {
+            assert!(!Env::is_configuration(name), "{name}");
+        }
     }
 }
