@@ -111,6 +111,8 @@ impl Fields {
             "whatap.step" => self.step = number(v).and_then(|n| u8::try_from(n).ok()),
             "whatap.index" => self.index = Some(small(v)),
             "whatap.repeat" => self.repeat = small(v),
+            // Unique to each transaction: it would cost more than all its numbers, and its id says as much.
+            "whatap.ring" | "whatap.seq" => {}
 
             "http.request.method" => self.method = text(value),
             "http.method" => or(&mut self.method, value),

@@ -125,3 +125,122 @@ const STATES: [&str; 6] = [
 const MAX_RUNNING: usize = 500;
 const MAX_LOGGER: usize = 1_024;
 const MAX_MESSAGE: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whatap_wire::otlp::{
+        ArrayValue, InstrumentationScope, KeyValueList, Resource, ResourceLogs, ScopeLogs,
+    };
+
+    const NOW: i64 = 1_763_719_200_000_000;
+
+    fn mapped(sdk: &str, record: OtlpRecord) -> Logs {
+        let attributes = vec![
+            KeyValue::new("service.name", "shop"),
+            KeyValue::new("telemetry.sdk.name", sdk),
+        ];
+        let scope = Some(InstrumentationScope {
+            name: "shop.orders".into(),
+            ..InstrumentationScope::default()
+        });
+        let scope_logs = vec![ScopeLogs {
+            scope,
+            log_records: vec![record],
+            ..ScopeLogs::default()
+        }];
+        let resource = Some(Resource {
+            attributes,
+            ..Resource::default()
+        });
+        let group = ResourceLogs {
+            resource,
+            scope_logs,
+            ..ResourceLogs::default()
+        };
+        map(
+            ExportLogsServiceRequest {
+                resource_logs: vec![group],
+            },
+            1,
+            NOW,
+        )
+    }
+
+    #[test]
+    fn a_record_keeps_its_text_its_logger_and_its_transaction() {
+        let record = OtlpRecord {
+            severity_number: 17,
+            body: Some("no stock".into()),
+            span_id: 7u64.to_be_bytes().to_vec(),
+            ..OtlpRecord::default()
+        };
+        let row = mapped("opentelemetry", record.clone())
+            .mapped
+            .batch
+            .logs
+            .remove(0);
+        assert_eq!(
+            (
+                row.message.as_str(),
+                row.logger.as_str(),
+                row.severity,
+                row.span_id
+            ),
+            ("no stock", "shop.orders", 17, 7)
+        );
+        assert_eq!(row.time_us, NOW, "no time of its own");
+        let record = OtlpRecord {
+            attributes: vec![KeyValue::new("logger", "own")],
+            time_unix_nano: 5_000,
+            ..record
+        };
+        let row = mapped("whatap", record).mapped.batch.logs.remove(0);
+        assert_eq!((row.logger.as_str(), row.time_us), ("own", 5));
+    }
+
+    #[test]
+    fn running_transactions_are_shown_and_not_stored() {
+        let map = KeyValueList {
+            values: vec![
+                KeyValue::new("id", "00c0ffee00c0ffee"),
+                KeyValue::new("name", "GET /report"),
+                KeyValue::new("elapsed_us", 9_000_000),
+                KeyValue::new("state", 2),
+                KeyValue::new("thread", 140),
+            ],
+        };
+        let list = ArrayValue {
+            values: vec![AnyValue {
+                value: Some(Value::Map(map)),
+            }],
+        };
+        let record = OtlpRecord {
+            event_name: "whatap.active".into(),
+            body: Some(AnyValue {
+                value: Some(Value::Array(list)),
+            }),
+            attributes: vec![
+                KeyValue::new("whatap.active.count", 1),
+                KeyValue::new("whatap.active.sql", 1),
+            ],
+            ..OtlpRecord::default()
+        };
+        let logs = mapped("whatap", record.clone());
+        assert!(logs.mapped.batch.logs.is_empty());
+        let (sender, snapshot) = &logs.snapshots[0];
+        assert_eq!(
+            (*sender, snapshot.count, snapshot.states),
+            (0, 1, [0, 0, 1, 0, 0, 0])
+        );
+        let row = &snapshot.rows[0];
+        assert_eq!(
+            (row.id, row.name.as_str(), row.state, row.thread.as_str()),
+            (0x00c0_ffee_00c0_ffee, "GET /report", State::Sql, "140")
+        );
+        assert!(
+            mapped("opentelemetry", record).snapshots.is_empty(),
+            "only our collector sends these"
+        );
+    }
+}

@@ -176,3 +176,128 @@ fn time(nanos: u64, now_us: i64) -> i64 {
 const MAX_NAME: usize = 256;
 const MAX_WORD: usize = 64;
 const MAX_LABELS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whatap_wire::otlp::{Gauge, Resource, ResourceMetrics, ScopeMetrics, Sum};
+
+    fn mapped(sdk: &str, metric: Metric) -> Mapped {
+        let attributes = vec![
+            KeyValue::new("service.name", "shop"),
+            KeyValue::new("telemetry.sdk.name", sdk),
+        ];
+        let scope_metrics = vec![ScopeMetrics {
+            metrics: vec![metric],
+            ..ScopeMetrics::default()
+        }];
+        let resource = Some(Resource {
+            attributes,
+            ..Resource::default()
+        });
+        let group = ResourceMetrics {
+            resource,
+            scope_metrics,
+            ..ResourceMetrics::default()
+        };
+        map(
+            ExportMetricsServiceRequest {
+                resource_metrics: vec![group],
+            },
+            1,
+            77,
+        )
+    }
+
+    fn sum(
+        name: &str,
+        temporality: AggregationTemporality,
+        is_monotonic: bool,
+        pairs: &[(&str, &str)],
+    ) -> Metric {
+        let point = NumberDataPoint {
+            attributes: pairs
+                .iter()
+                .map(|(key, value)| KeyValue::new(*key, *value))
+                .collect(),
+            value: Some(Number::Int(5)),
+            ..NumberDataPoint::default()
+        };
+        let data = Sum {
+            data_points: vec![point],
+            aggregation_temporality: temporality as i32,
+            is_monotonic,
+        };
+        Metric {
+            name: name.into(),
+            data: Some(MetricData::Sum(data)),
+            ..Metric::default()
+        }
+    }
+
+    #[test]
+    fn accounting_becomes_totals_by_ring_place_and_cause() {
+        use AggregationTemporality::Cumulative;
+        let pairs = [
+            ("whatap.ring", "00000000000000ff"),
+            ("where", "tracer"),
+            ("cause", "queue_full"),
+        ];
+        let mapped = mapped("whatap", sum("whatap.lost", Cumulative, true, &pairs));
+        let kind = TotalKind::Lost {
+            place: "tracer".into(),
+            cause: "queue_full".into(),
+        };
+        assert_eq!(
+            mapped.batch.totals,
+            [Total {
+                resource: 0,
+                time_us: 77,
+                ring: 255,
+                kind,
+                value: 5
+            }]
+        );
+        assert!(mapped.batch.metrics.is_empty());
+    }
+
+    #[test]
+    fn nobody_else_can_report_losses() {
+        let mapped = mapped(
+            "opentelemetry",
+            sum("whatap.lost", AggregationTemporality::Cumulative, true, &[]),
+        );
+        assert!(mapped.batch.totals.is_empty());
+    }
+
+    #[test]
+    fn sums_are_told_apart() {
+        use AggregationTemporality::{Cumulative, Delta};
+        let value = |temporality, monotonic| {
+            mapped("x", sum("n", temporality, monotonic, &[]))
+                .batch
+                .metrics
+                .remove(0)
+                .value
+        };
+        assert_eq!(value(Cumulative, true), MetricValue::Sum(5.0));
+        assert_eq!(value(Cumulative, false), MetricValue::Gauge(5.0));
+        assert_eq!(value(Delta, true), MetricValue::Delta(5.0));
+    }
+
+    #[test]
+    fn a_point_without_a_value_is_refused() {
+        let data = MetricData::Gauge(Gauge {
+            data_points: vec![NumberDataPoint::default()],
+        });
+        let mapped = mapped(
+            "x",
+            Metric {
+                name: "g".into(),
+                data: Some(data),
+                ..Metric::default()
+            },
+        );
+        assert_eq!((mapped.rejected, mapped.batch.metrics.len()), (1, 0));
+    }
+}

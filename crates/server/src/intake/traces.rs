@@ -96,7 +96,7 @@ fn transaction(span: OtlpSpan, fields: Fields, sender: Sender, names: &Names) ->
         ..Transaction::default()
     };
     for event in span.events {
-        take_event(event, &mut row, &fields.error_type);
+        take_event(event, &mut row, &fields.error_type, sender.ours);
     }
     let status_message = span.status.map(|status| status.message).unwrap_or_default();
     if row.outcome == Outcome::Error {
@@ -179,9 +179,9 @@ fn own_name(span: &str, method: &str, route: String) -> String {
     })
 }
 
-/// An exception is the transaction's own error if nothing of that kind is there yet and it is of the class that the
-/// transaction names, or the transaction names none; else, like a message, it is a moment inside.
-fn take_event(event: SpanEvent, row: &mut Transaction, class: &str) {
+/// The first exception of the class that the transaction names is its own error (of other senders' transactions the
+/// first at all); the rest, like messages, are moments inside.
+fn take_event(event: SpanEvent, row: &mut Transaction, class: &str, ours: bool) {
     let mut attributes = event.attributes;
     let mut take = |key: &str| {
         let index = attributes.iter().position(|pair| pair.key == key);
@@ -189,57 +189,46 @@ fn take_event(event: SpanEvent, row: &mut Transaction, class: &str) {
             text(attributes.swap_remove(index).value)
         })
     };
-    let time_us = micros(event.time_unix_nano);
-    match event.name.as_str() {
+    let (kind, title, text, stack) = match event.name.as_str() {
         "exception" => {
             let (title, text, stack) = (
                 take("exception.type"),
                 take("exception.message"),
                 take("exception.stacktrace"),
             );
-            let index = find(&attributes, "whatap.index").map(|v| small(Some(v)));
-            let own = index.is_none() && row.error_class.is_empty() && row.error_stack.is_empty();
-            if own && (class.is_empty() || class == title || index.is_none()) {
+            let is_first = row.error_class.is_empty() && row.error_stack.is_empty();
+            if is_first && (if ours { title == class } else { true }) {
                 row.error_class = title;
                 row.error_message = text;
                 row.error_stack = cut(stack, MAX_STACK);
-            } else {
-                let stack = cut(stack, MAX_STACK);
-                row.events.push(Event {
-                    time_us,
-                    kind: StepKind::Error,
-                    title,
-                    text: cut(text, MAX_TEXT),
-                    stack,
-                    index,
-                });
+                return;
             }
+            (StepKind::Error, title, text, stack)
         }
-        name => {
-            let ours = name == "whatap.message";
-            let title = if ours {
-                take("whatap.message.title")
-            } else {
-                name.to_owned()
-            };
-            let text = if ours {
-                take("whatap.message.text")
-            } else {
-                other_event(&attributes)
-            };
-            let index = find(&attributes, "whatap.index").map(|v| small(Some(v)));
-            let kind = StepKind::Message;
-            row.events.push(Event {
-                time_us,
-                kind,
-                title: cut(title, MAX_TEXT),
-                text: cut(text, MAX_TEXT),
-                stack: String::new(),
-                index,
-            });
-        }
+        "whatap.message" => (
+            StepKind::Message,
+            take("title"),
+            take("text"),
+            String::new(),
+        ),
+        "whatap.stack" => (StepKind::Stack, String::new(), String::new(), take("stack")),
+        name => (
+            StepKind::Message,
+            name.to_owned(),
+            other_event(&attributes),
+            String::new(),
+        ),
+    };
+    if row.events.len() < MAX_EVENTS {
+        row.events.push(Event {
+            time_us: micros(event.time_unix_nano),
+            kind,
+            title: cut(title, MAX_TEXT),
+            text: cut(text, MAX_TEXT),
+            stack: cut(stack, MAX_STACK),
+            index: find(&attributes, "whatap.index").map(|index| small(Some(index))),
+        });
     }
-    row.events.truncate(MAX_EVENTS);
 }
 
 fn other_event(attributes: &[KeyValue]) -> String {
@@ -316,6 +305,7 @@ fn step_text(kind: StepKind, name: String, fields: &Fields, ours: bool) -> Strin
         StepKind::Http if ours => first_of(fields.url.clone(), || name),
         StepKind::Http if !fields.url.is_empty() => super::mask::url(&fields.url),
         StepKind::Method => first_of(fields.function.clone(), || name),
+        StepKind::Dbc => first_of(target(kind, fields), || name),
         _ => name,
     }
 }
@@ -336,14 +326,19 @@ fn target(kind: StepKind, fields: &Fields) -> String {
 
 /// `class: message`, or what there is of both.
 fn error_text(fields: &Fields, message: String) -> String {
-    let class = &fields.error_type;
+    // What a sender writes that knows no class.
+    let class = if fields.error_type == "_OTHER" {
+        ""
+    } else {
+        &fields.error_type
+    };
     if class.is_empty() {
         first_of(first_of(message, || http_error(fields.status)), || {
             "error".to_owned()
         })
-    } else if message.is_empty() || message == *class {
-        class.clone()
-    } else if message.starts_with(class.as_str()) {
+    } else if message.is_empty() || message == class {
+        class.to_owned()
+    } else if message.starts_with(class) {
         message
     } else {
         format!("{class}: {message}")
@@ -477,3 +472,330 @@ const MAX_EVENTS: usize = 1_000;
 const MAX_WORD: usize = 256;
 const MAX_TEXT: usize = 32 * 1024;
 const MAX_STACK: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whatap_wire::otlp::{AnyValue, Resource, ResourceSpans, ScopeSpans, SpanStatus};
+
+    const NOW: i64 = 1_763_719_200_000_000;
+    const TRACE: [u8; 16] = [0xab; 16];
+
+    fn span(
+        id: u64,
+        parent: u64,
+        kind: SpanKind,
+        name: &str,
+        pairs: &[(&str, AnyValue)],
+    ) -> OtlpSpan {
+        OtlpSpan {
+            trace_id: TRACE.to_vec(),
+            span_id: id.to_be_bytes().to_vec(),
+            parent_span_id: if parent == 0 {
+                Vec::new()
+            } else {
+                parent.to_be_bytes().to_vec()
+            },
+            name: name.into(),
+            kind: kind as i32,
+            start_time_unix_nano: 1_763_719_199_000_000_000 + id * 1_000,
+            end_time_unix_nano: 1_763_719_199_250_000_000 + id * 1_000,
+            attributes: pairs
+                .iter()
+                .map(|(key, value)| KeyValue::new(*key, value.clone()))
+                .collect(),
+            ..OtlpSpan::default()
+        }
+    }
+
+    fn event(name: &str, pairs: &[(&str, &str)]) -> SpanEvent {
+        let attributes = pairs
+            .iter()
+            .map(|(key, value)| KeyValue::new(*key, *value))
+            .collect();
+        SpanEvent {
+            name: name.into(),
+            attributes,
+            time_unix_nano: 1_763_719_199_100_000_000,
+            ..SpanEvent::default()
+        }
+    }
+
+    fn mapped(sdk: &str, spans: Vec<OtlpSpan>) -> Mapped {
+        let attributes = vec![
+            KeyValue::new("service.name", "shop"),
+            KeyValue::new("telemetry.sdk.name", sdk),
+        ];
+        let resource = Some(Resource {
+            attributes,
+            ..Resource::default()
+        });
+        let scope_spans = vec![ScopeSpans {
+            spans,
+            ..ScopeSpans::default()
+        }];
+        let group = ResourceSpans {
+            resource,
+            scope_spans,
+            ..ResourceSpans::default()
+        };
+        map(
+            ExportTraceServiceRequest {
+                resource_spans: vec![group],
+            },
+            1,
+            NOW,
+            &Names::default(),
+        )
+    }
+
+    #[test]
+    fn our_collectors_transaction_comes_through_whole() {
+        let mut request = span(
+            1,
+            9,
+            SpanKind::Server,
+            "GET /orders/<int:id>",
+            &[
+                ("whatap.tx", true.into()),
+                ("http.request.method", "GET".into()),
+                ("http.route", "/orders/<int:id>".into()),
+                ("url.path", "/orders/7".into()),
+                ("http.response.status_code", 500.into()),
+                ("client.address", "203.0.113.9".into()),
+                ("whatap.sql.count", 3.into()),
+                ("whatap.sql.us", 1500.into()),
+                ("whatap.steps", 4.into()),
+                ("whatap.profile", true.into()),
+                ("whatap.seq", 12.into()),
+                ("error.type", "ValueError".into()),
+                ("tenant", "blue".into()),
+            ],
+        );
+        request.status = Some(SpanStatus {
+            code: StatusCode::Error as i32,
+            message: "bad".into(),
+        });
+        request.events = vec![
+            event(
+                "exception",
+                &[
+                    ("exception.type", "ValueError"),
+                    ("exception.message", "bad"),
+                    ("exception.stacktrace", "s"),
+                ],
+            ),
+            event(
+                "exception",
+                &[
+                    ("exception.type", "ValueError"),
+                    ("exception.message", "again"),
+                ],
+            ),
+            event("whatap.message", &[("title", "cache"), ("text", "miss")]),
+        ];
+        let sql = span(
+            2,
+            1,
+            SpanKind::Client,
+            "SELECT",
+            &[
+                ("whatap.step", 1.into()),
+                ("whatap.index", 0.into()),
+                ("whatap.repeat", 3.into()),
+                ("db.system.name", "postgresql".into()),
+                ("db.query.text", "SELECT #".into()),
+                ("server.address", "db".into()),
+                ("server.port", 5432.into()),
+                ("db.namespace", "shop".into()),
+                ("db.response.returned_rows", 4.into()),
+            ],
+        );
+        let batch = mapped("whatap", vec![request, sql]).batch;
+        let row = &batch.transactions[0];
+        assert_eq!(
+            (row.name.as_str(), row.method.as_str(), row.status),
+            ("/orders/<int:id>", "GET", 500)
+        );
+        assert_eq!((row.id, row.parent_id, row.elapsed_us), (1, 9, 250_000));
+        assert_eq!((row.outcome, row.kind), (Outcome::Error, TxKind::Web));
+        assert_eq!(
+            (
+                row.error_class.as_str(),
+                row.error_message.as_str(),
+                row.error_stack.as_str()
+            ),
+            ("ValueError", "bad", "s")
+        );
+        assert_eq!(
+            (row.sql_count, row.sql_us, row.steps, row.has_profile),
+            (3, 1500, 4, true)
+        );
+        assert_eq!(
+            row.events
+                .iter()
+                .map(|e| (e.kind, e.text.as_str()))
+                .collect::<Vec<_>>(),
+            [(StepKind::Error, "again"), (StepKind::Message, "miss")]
+        );
+        assert_eq!(row.attributes, [("tenant".to_owned(), "blue".to_owned())]);
+        let step = &batch.spans[0];
+        assert_eq!(
+            (step.kind, step.text.as_str(), step.target.as_str()),
+            (StepKind::Sql, "SELECT #", "db:5432/shop")
+        );
+        assert_eq!(
+            (step.repeat, step.rows, step.index, step.parent_id),
+            (3, Some(4), Some(0), 1)
+        );
+    }
+
+    #[test]
+    fn aborted_is_neither_ok_nor_an_error() {
+        let pairs = [("whatap.tx", true.into()), ("whatap.aborted", true.into())];
+        let mut request = span(1, 0, SpanKind::Server, "GET /report", &pairs);
+        request.status = Some(SpanStatus {
+            code: StatusCode::Error as i32,
+            message: "died".into(),
+        });
+        assert_eq!(
+            mapped("whatap", vec![request]).batch.transactions[0].outcome,
+            Outcome::Aborted
+        );
+    }
+
+    #[test]
+    fn other_sdks_transactions_are_found_and_their_steps_added_up() {
+        let request = span(
+            1,
+            0,
+            SpanKind::Server,
+            "GET",
+            &[
+                ("http.method", "GET".into()),
+                ("http.target", "/o/7?x=1".into()),
+            ],
+        );
+        let inner = span(2, 1, SpanKind::Internal, "render", &[]);
+        let sql = span(
+            3,
+            2,
+            SpanKind::Client,
+            "SELECT",
+            &[
+                ("db.system", "sqlite".into()),
+                ("db.statement", "SELECT * FROM o WHERE id = 7".into()),
+            ],
+        );
+        let call = span(
+            4,
+            1,
+            SpanKind::Client,
+            "GET",
+            &[
+                ("http.method", "GET".into()),
+                ("http.url", "http://u:p@stock:80/s/7?k=1".into()),
+                ("http.status_code", 404.into()),
+            ],
+        );
+        let callee = span(
+            5,
+            4,
+            SpanKind::Server,
+            "GET /s/{id}",
+            &[
+                ("http.request.method", "GET".into()),
+                ("http.route", "/s/{id}".into()),
+            ],
+        );
+        let mut remote = span(6, 77, SpanKind::Internal, "job", &[]);
+        remote.flags = 0x301;
+        // Children come before their parents.
+        let batch = mapped(
+            "opentelemetry",
+            vec![sql, call, inner, request, callee, remote],
+        )
+        .batch;
+        let names: Vec<_> = batch
+            .transactions
+            .iter()
+            .map(|t| (t.name.as_str(), t.path.as_str(), t.kind))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("/o/{}", "/o/7", TxKind::Web),
+                ("/s/{id}", "", TxKind::Web),
+                ("job", "", TxKind::Function)
+            ]
+        );
+        let row = &batch.transactions[0];
+        assert_eq!(
+            (
+                row.sql_count,
+                row.sql_us,
+                row.http_count,
+                row.steps,
+                row.has_profile
+            ),
+            (1, 250_000, 1, 3, true)
+        );
+        let steps: Vec<_> = batch
+            .spans
+            .iter()
+            .map(|s| (s.kind, s.text.as_str(), s.error.as_str()))
+            .collect();
+        assert_eq!(
+            steps,
+            [
+                (StepKind::Sql, "SELECT * FROM o WHERE id = #", ""),
+                (StepKind::Http, "http://stock:80/s/{}", "HTTP 404"),
+                (StepKind::Method, "render", ""),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_error_is_an_error_even_if_the_sdk_says_nothing() {
+        let status = |code: i64| {
+            let request = span(
+                1,
+                0,
+                SpanKind::Server,
+                "GET /",
+                &[("http.response.status_code", code.into())],
+            );
+            mapped("opentelemetry", vec![request])
+                .batch
+                .transactions
+                .remove(0)
+        };
+        assert_eq!(
+            (status(500).outcome, status(500).error_class.as_str()),
+            (Outcome::Error, "HTTP 500")
+        );
+        assert_eq!(status(404).outcome, Outcome::Ok);
+    }
+
+    #[test]
+    fn a_span_without_ids_is_refused_and_the_others_are_taken() {
+        let mut no_trace = span(1, 0, SpanKind::Server, "a", &[]);
+        no_trace.trace_id = vec![1; 15];
+        let mut no_id = span(2, 0, SpanKind::Server, "b", &[]);
+        no_id.span_id = vec![0; 8];
+        let mapped = mapped(
+            "opentelemetry",
+            vec![no_trace, no_id, span(3, 0, SpanKind::Server, "c", &[])],
+        );
+        assert_eq!((mapped.rejected, mapped.batch.transactions.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_ring_of_parents_ends() {
+        let spans = vec![
+            span(1, 2, SpanKind::Internal, "a", &[]),
+            span(2, 1, SpanKind::Internal, "b", &[]),
+        ];
+        assert_eq!(mapped("opentelemetry", spans).batch.spans.len(), 2);
+    }
+}
