@@ -1,0 +1,724 @@
+//! Sends what the spool holds to a server, on a thread of its own: greets it, waits for each acknowledgement, and tries
+//! again, later and later, when there is none. `docs/protocol.md` §6 is what it speaks.
+
+pub mod backoff;
+pub mod http;
+pub mod otlp;
+pub mod proof;
+mod settings;
+
+pub use settings::{Endpoint, Settings, Target};
+
+use crate::outbox::{Outbox, Work};
+use crate::spool::{BATCH_BYTES, Batch, Signal};
+use backoff::Backoff;
+use http::{Address, Answer, Connection, Fault};
+use proof::{Failed, Hello, Token};
+use serde::Deserialize;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// For an acknowledgement; twice as long after each that did not come.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MOST_PATIENCE: u32 = 3;
+const SHOW_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two batches, so that one request carries what comes in meanwhile.
+const LINGER: Duration = Duration::from_millis(200);
+/// A larger batch means that there is much to send: no lingering.
+const MUCH: usize = 256 << 10;
+const SMALLEST_BATCH: usize = 64 << 10;
+const IDLE: Duration = Duration::from_secs(60);
+const MAX_FILE: u64 = 64 << 10;
+const MAX_ERROR_TEXT: usize = 200;
+
+/// How things stand with the server. A change of it is one line in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Nothing was to be sent yet.
+    #[default]
+    Idle,
+    Connected {
+        server: String,
+    },
+    /// Nothing can be sent, for the reason given.
+    Nowhere(String),
+    /// Local mode, and no server of this user runs.
+    NoServer,
+    NotResolved(String),
+    Refused(String),
+    TimedOut(String),
+    Broken(String),
+    /// Something answers that is no server of ours.
+    Foreign {
+        server: String,
+        why: String,
+    },
+    /// The server does not know the licence that it should.
+    ProofFailed(String),
+    LicenceUnknown(String),
+    /// It asks for patience, or fails: data waits.
+    Busy {
+        server: String,
+        status: u16,
+    },
+    /// It refuses what we send.
+    Rejected {
+        server: String,
+        why: String,
+    },
+    Failed {
+        server: String,
+        why: String,
+    },
+}
+
+impl State {
+    /// One word, for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Connected { .. } => "connected",
+            Self::Nowhere(_) => "nowhere",
+            Self::NoServer => "no_server",
+            Self::NotResolved(_) => "not_resolved",
+            Self::Refused(_) => "refused",
+            Self::TimedOut(_) => "timed_out",
+            Self::Broken(_) => "broken",
+            Self::Foreign { .. } => "foreign",
+            Self::ProofFailed(_) => "proof_failed",
+            Self::LicenceUnknown(_) => "licence_unknown",
+            Self::Busy { .. } => "busy",
+            Self::Rejected { .. } => "rejected",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => write!(f, "nothing to send yet"),
+            Self::Connected { server } => write!(f, "connected to {server}"),
+            Self::Nowhere(why) => write!(f, "data waits: {why}"),
+            Self::NoServer => write!(
+                f,
+                "data waits: no local server runs; `whatap-server` starts one"
+            ),
+            Self::NotResolved(server) => {
+                write!(f, "{server}: the name does not resolve; trying on")
+            }
+            Self::Refused(server) => write!(f, "{server}: connection refused; trying on"),
+            Self::TimedOut(server) => write!(f, "{server}: no answer in time; trying on"),
+            Self::Broken(server) => write!(f, "{server}: the connection broke; trying on"),
+            Self::Foreign { server, why } => write!(
+                f,
+                "{server} is no whatap-server: {why}; nothing was sent to it"
+            ),
+            Self::ProofFailed(server) => write!(
+                f,
+                "{server} does not know the licence that it claims to know; nothing was sent to it"
+            ),
+            Self::LicenceUnknown(server) => write!(
+                f,
+                "{server} does not know this licence; see `whatap-server project list`"
+            ),
+            Self::Busy { server, status } => {
+                write!(f, "{server} asks to send later ({status}); trying on")
+            }
+            Self::Rejected { server, why } => write!(f, "{server} refused data for good: {why}"),
+            Self::Failed { server, why } => write!(f, "{server}: {why}; trying on"),
+        }
+    }
+}
+
+/// The uplink's thread, seen from the main one.
+pub struct Uplink {
+    control: Arc<Control>,
+    outbox: Arc<Outbox>,
+    thread: JoinHandle<()>,
+}
+
+/// What both threads read and write.
+struct Control {
+    settings: Mutex<Settings>,
+    status: Mutex<State>,
+}
+
+/// Takes one line about a change.
+pub type Log = Box<dyn Fn(&str) + Send>;
+
+impl Uplink {
+    pub fn start(outbox: Arc<Outbox>, settings: Settings, log: Log) -> io::Result<Self> {
+        let control = Arc::new(Control {
+            settings: Mutex::new(settings.clone()),
+            status: Mutex::default(),
+        });
+        let sender = Sender {
+            outbox: outbox.clone(),
+            control: control.clone(),
+            settings,
+            log,
+            link: None,
+            backoff: Backoff::default(),
+            not_before: None,
+            turn: 0,
+            timeouts: 0,
+            batch_bytes: BATCH_BYTES,
+            random: random(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("whatap-uplink".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || sender.run())?;
+        Ok(Self {
+            control,
+            outbox,
+            thread,
+        })
+    }
+
+    /// Other settings, from the next request on.
+    pub fn change(&self, settings: Settings) {
+        let mut present = lock(&self.control.settings);
+        if *present != settings {
+            *present = settings;
+            drop(present);
+            self.outbox.poke();
+        }
+    }
+
+    pub fn state(&self) -> State {
+        lock(&self.control.status).clone()
+    }
+
+    /// Local mode, there is something to send, and no server takes it.
+    pub fn wants_server(&self) -> bool {
+        self.state() == State::NoServer
+    }
+
+    /// Ends the thread after the request that is under way. False if that took longer than `patience`.
+    pub fn stop(self, patience: Duration) -> bool {
+        self.outbox.stop();
+        let until = Instant::now() + patience;
+        while !self.thread.is_finished() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.thread.join().is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Only spreads pauses: a fixed number would do.
+    let _unfilled = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes) | 1
+}
+
+/// A server that has shown what it is.
+struct Link {
+    connection: Connection,
+    address: Address,
+    /// In front of `/v1/traces`.
+    path: String,
+    headers: Vec<(String, String)>,
+    encoding: Encoding,
+    /// It knows spools and running transactions.
+    is_ours: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    /// On this host a byte costs less than its compression.
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+/// What became of one request.
+enum Outcome {
+    Acknowledged,
+    Rejected,
+    /// Not acknowledged: everything is sent again.
+    Failed(State),
+}
+
+struct Sender {
+    outbox: Arc<Outbox>,
+    control: Arc<Control>,
+    settings: Settings,
+    log: Log,
+    link: Option<Link>,
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    /// Which of several servers is next.
+    turn: usize,
+    timeouts: u32,
+    batch_bytes: usize,
+    random: u64,
+}
+
+impl Sender {
+    fn run(mut self) {
+        loop {
+            match self.outbox.next(IDLE) {
+                Work::Stop => return,
+                Work::Nothing => {}
+                Work::Show(request) => self.show(&request),
+                Work::Send(batch) => {
+                    if !self.send(&batch) {
+                        return;
+                    }
+                    if batch.bytes() < MUCH {
+                        self.outbox.linger(LINGER);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends until the batch is settled. False: we are to stop.
+    fn send(&mut self, batch: &Batch) -> bool {
+        let mut done = [false; 3];
+        let mut rejected = false;
+        loop {
+            let outcome = self
+                .connect()
+                .and_then(|()| self.attempt(batch, &mut done, &mut rejected));
+            match outcome {
+                Ok(()) => break,
+                Err(state) => self.failed(state),
+            }
+            if !self.wait() {
+                return false;
+            }
+        }
+        self.outbox.settle(batch, rejected);
+        self.succeeded(rejected);
+        true
+    }
+
+    /// Sends what is not acknowledged yet.
+    fn attempt(
+        &mut self,
+        batch: &Batch,
+        done: &mut [bool; 3],
+        rejected: &mut bool,
+    ) -> Result<(), State> {
+        for signal in Signal::ALL {
+            let body = &batch.bodies[signal as usize];
+            if done[signal as usize] || body.is_empty() {
+                continue;
+            }
+            match self.request(signal, body, Some(batch)) {
+                Outcome::Acknowledged => {}
+                Outcome::Rejected => *rejected |= signal == Signal::Traces,
+                Outcome::Failed(state) => return Err(state),
+            }
+            done[signal as usize] = true;
+        }
+        Ok(())
+    }
+
+    /// One request. A second one if the peer closed the connection while it was idle, or has forgotten our token.
+    fn request(&mut self, signal: Signal, body: &[u8], batch: Option<&Batch>) -> Outcome {
+        let patience = PATIENCE * (1_u32 << self.timeouts.min(MOST_PATIENCE));
+        let patience = if batch.is_some() {
+            patience
+        } else {
+            SHOW_PATIENCE
+        };
+        let mut again = true;
+        loop {
+            let Some(link) = &mut self.link else {
+                return Outcome::Failed(State::Idle);
+            };
+            let was_used = link.connection.was_used();
+            let answer = link.post(signal, body, batch, patience);
+            again &= match &answer {
+                Err(Fault::Broken { answering: false }) => was_used,
+                Ok(answer) => answer.status == 401 && link.is_ours,
+                Err(_) => false,
+            };
+            if !again {
+                return self.judge(answer);
+            }
+            again = false;
+            self.link = None;
+            if let Err(state) = self.connect() {
+                return Outcome::Failed(state);
+            }
+        }
+    }
+
+    fn judge(&mut self, answer: Result<Answer, Fault>) -> Outcome {
+        let server = self
+            .link
+            .as_ref()
+            .map(|link| link.address.to_string())
+            .unwrap_or_default();
+        let is_open = self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.connection.is_open());
+        if !is_open {
+            self.link = None;
+        }
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => return Outcome::Failed(self.faulted(server, fault)),
+        };
+        match answer.status {
+            200..300 => Outcome::Acknowledged,
+            401 => {
+                self.link = None;
+                Outcome::Failed(State::LicenceUnknown(server))
+            }
+            408 | 429 | 500..600 => {
+                self.not_before = answer
+                    .retry_after
+                    .map(|pause| Instant::now() + pause.min(Duration::from_secs(60)));
+                Outcome::Failed(State::Busy {
+                    server,
+                    status: answer.status,
+                })
+            }
+            status => {
+                let text = error_text(&answer.body);
+                self.set_state(State::Rejected {
+                    server,
+                    why: format!("{status} {text}"),
+                });
+                Outcome::Rejected
+            }
+        }
+    }
+
+    fn faulted(&mut self, server: String, fault: Fault) -> State {
+        self.link = None;
+        match fault {
+            Fault::Unresolved => State::NotResolved(server),
+            Fault::Refused => State::Refused(server),
+            Fault::TimedOut => {
+                self.timeouts += 1;
+                self.batch_bytes = (self.batch_bytes / 2).max(SMALLEST_BATCH);
+                self.outbox.set_batch_bytes(self.batch_bytes);
+                State::TimedOut(server)
+            }
+            Fault::Broken { .. } => State::Broken(server),
+            Fault::NotHttp => State::Foreign {
+                server,
+                why: "its answer is not HTTP".to_owned(),
+            },
+            Fault::NotLoopback(_) => State::Nowhere(fault.to_string()),
+            Fault::Other(error) => State::Failed {
+                server,
+                why: error.to_string(),
+            },
+        }
+    }
+
+    /// Shows what is running, if that is possible without waiting.
+    fn show(&mut self, request: &[u8]) {
+        if self.not_before.is_some_and(|time| Instant::now() < time) {
+            return;
+        }
+        if let Err(state) = self.connect() {
+            return self.failed(state);
+        }
+        if !self.link.as_ref().is_some_and(|link| link.is_ours) {
+            return;
+        }
+        match self.request(Signal::Logs, request, None) {
+            Outcome::Failed(state) => self.failed(state),
+            Outcome::Acknowledged => self.succeeded(false),
+            Outcome::Rejected => {}
+        }
+    }
+
+    fn succeeded(&mut self, rejected: bool) {
+        self.backoff.reset();
+        self.not_before = None;
+        self.timeouts = 0;
+        if self.batch_bytes < BATCH_BYTES {
+            self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES);
+            self.outbox.set_batch_bytes(self.batch_bytes);
+        }
+        let server = self.link.as_ref().map(|link| link.address.to_string());
+        if let Some(server) = server
+            && !rejected
+        {
+            self.set_state(State::Connected { server });
+        }
+    }
+
+    fn failed(&mut self, state: State) {
+        self.random = self
+            .random
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
+        let pause = Instant::now() + self.backoff.pause((self.random >> 32) as u32);
+        self.not_before = Some(self.not_before.map_or(pause, |asked| asked.max(pause)));
+        self.turn += 1;
+        self.set_state(state);
+    }
+
+    /// Waits until it is time for the next attempt. False: we are to stop.
+    fn wait(&mut self) -> bool {
+        if let Some(time) = self.not_before.take() {
+            self.outbox
+                .pause(time.saturating_duration_since(Instant::now()));
+        }
+        !self.outbox.is_stopping()
+    }
+
+    fn set_state(&mut self, state: State) {
+        let mut present = lock(&self.control.status);
+        if *present != state {
+            (self.log)(&format!("uplink: {state}"));
+            *present = state;
+        }
+    }
+
+    // ---- connecting
+
+    /// Makes sure that there is a link, by the settings as they are now.
+    fn connect(&mut self) -> Result<(), State> {
+        let settings = lock(&self.control.settings).clone();
+        if settings != self.settings {
+            self.settings = settings;
+            self.link = None;
+            self.turn = 0;
+        }
+        if self.link.is_some() {
+            return Ok(());
+        }
+        let link = match self.settings.target.clone() {
+            Target::Nowhere(why) => return Err(State::Nowhere(why)),
+            Target::Otlp(endpoint) => self.plain_link(endpoint)?,
+            Target::Local { data_dir } => {
+                let (address, licence) = local_server(&data_dir).ok_or(State::NoServer)?;
+                match self.greet(&address, &licence, false) {
+                    // Its files are there, but it is not: it died.
+                    Err(State::Refused(_)) => return Err(State::NoServer),
+                    other => other?,
+                }
+            }
+            Target::Servers {
+                addresses,
+                anywhere,
+            } => {
+                let Some(address) = addresses.get(self.turn % addresses.len().max(1)) else {
+                    return Err(State::Nowhere("no server is named".to_owned()));
+                };
+                let licence = self.settings.licence.0.clone();
+                self.greet(address, &licence, anywhere)?
+            }
+        };
+        self.link = Some(link);
+        Ok(())
+    }
+
+    fn plain_link(&mut self, endpoint: Endpoint) -> Result<Link, State> {
+        let Endpoint {
+            address,
+            path,
+            headers,
+        } = endpoint;
+        let connection = Connection::open(&address, true)
+            .map_err(|fault| self.faulted(address.to_string(), fault))?;
+        let encoding = if connection.is_loopback() {
+            Encoding::Plain
+        } else {
+            Encoding::Gzip
+        };
+        Ok(Link {
+            connection,
+            address,
+            path,
+            headers,
+            encoding,
+            is_ours: false,
+        })
+    }
+
+    /// Connects, and finds out whether the peer knows the licence. Nothing else is sent before.
+    fn greet(&mut self, address: &Address, licence: &str, anywhere: bool) -> Result<Link, State> {
+        let server = address.to_string();
+        let mut connection = Connection::open(address, anywhere)
+            .map_err(|fault| self.faulted(server.clone(), fault))?;
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| State::Failed {
+            server: server.clone(),
+            why: format!("no random numbers: {error}"),
+        })?;
+        let hello = Hello::new(licence, nonce);
+        let body = serde_json::to_vec(&hello).unwrap_or_default();
+        let answer = connection
+            .post(
+                "/whatap/v1/hello",
+                &[("Content-Type", "application/json")],
+                &body,
+                PATIENCE,
+            )
+            .map_err(|fault| self.faulted(server.clone(), fault))?;
+        let token = check(&hello, licence, &answer, server)?;
+        let encoding = if connection.is_loopback() {
+            Encoding::Plain
+        } else {
+            Encoding::Zstd
+        };
+        let headers = vec![("Authorization".to_owned(), token.header())];
+        if !connection.is_open() {
+            connection = Connection::open(address, anywhere)
+                .map_err(|fault| self.faulted(address.to_string(), fault))?;
+        }
+        Ok(Link {
+            connection,
+            address: address.clone(),
+            path: String::new(),
+            headers,
+            encoding,
+            is_ours: true,
+        })
+    }
+}
+
+fn check(hello: &Hello, licence: &str, answer: &Answer, server: String) -> Result<Token, State> {
+    match answer.status {
+        200 => match hello.check(licence, &answer.body) {
+            Ok(token) => Ok(token),
+            Err(Failed::Wrong) => Err(State::ProofFailed(server)),
+            Err(Failed::Malformed) => Err(State::Foreign {
+                server,
+                why: "its greeting is of another kind".to_owned(),
+            }),
+        },
+        401 => Err(State::LicenceUnknown(server)),
+        408 | 429 | 500..600 => Err(State::Busy {
+            server,
+            status: answer.status,
+        }),
+        status => Err(State::Foreign {
+            server,
+            why: format!("it answers the greeting with {status}"),
+        }),
+    }
+}
+
+impl Link {
+    fn post(
+        &mut self,
+        signal: Signal,
+        body: &[u8],
+        batch: Option<&Batch>,
+        patience: Duration,
+    ) -> Result<Answer, Fault> {
+        let path = match signal {
+            Signal::Traces => format!("{}/v1/traces", self.path),
+            Signal::Metrics => format!("{}/v1/metrics", self.path),
+            Signal::Logs => format!("{}/v1/logs", self.path),
+        };
+        let (spool, number);
+        let mut headers: Vec<(&str, &str)> = vec![
+            ("Content-Type", "application/x-protobuf"),
+            ("User-Agent", concat!("whatap/", env!("CARGO_PKG_VERSION"))),
+        ];
+        headers.extend(
+            self.headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+        if let Some(batch) = batch.filter(|_| self.is_ours) {
+            spool = format!("{:016x}", batch.spool);
+            number = batch.number.to_string();
+            headers.extend([
+                ("X-Whatap-Spool", spool.as_str()),
+                ("X-Whatap-Batch", number.as_str()),
+            ]);
+        }
+        let packed;
+        let body = match self.encoding.pack(body)? {
+            None => body,
+            Some((name, bytes)) => {
+                headers.push(("Content-Encoding", name));
+                packed = bytes;
+                &packed
+            }
+        };
+        self.connection.post(&path, &headers, body, patience)
+    }
+}
+
+impl Encoding {
+    fn pack(self, body: &[u8]) -> io::Result<Option<(&'static str, Vec<u8>)>> {
+        match self {
+            Self::Plain => Ok(None),
+            Self::Zstd => Ok(Some(("zstd", zstd::bulk::compress(body, 1)?))),
+            Self::Gzip => {
+                let mut encoder = flate2::read::GzEncoder::new(body, flate2::Compression::fast());
+                let mut bytes = Vec::with_capacity(body.len() / 4);
+                encoder.read_to_end(&mut bytes)?;
+                Ok(Some(("gzip", bytes)))
+            }
+        }
+    }
+}
+
+/// The readable part of an error answer: a `google.rpc.Status`, or text.
+fn error_text(body: &[u8]) -> String {
+    let status = <whatap_wire::otlp::RpcStatus as prost::Message>::decode(body).ok();
+    let text = status
+        .map(|status| status.message)
+        .filter(|text| !text.is_empty());
+    let text = text.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_ERROR_TEXT)
+        .collect()
+}
+
+/// What of `server.json` matters here.
+#[derive(Deserialize)]
+struct ServerFile {
+    agents: String,
+}
+
+/// Address and licence of the server that keeps its data here. None: there is none, or its files are not to be believed.
+fn local_server(data_dir: &Path) -> Option<(Address, String)> {
+    let server: ServerFile =
+        serde_json::from_slice(&own_file(&data_dir.join("server.json"))?).ok()?;
+    let licence = String::from_utf8(own_file(&data_dir.join("licence"))?).ok()?;
+    let licence = licence.trim();
+    (!licence.is_empty()).then_some((Address::parse(&server.agents, 6600)?, licence.to_owned()))
+}
+
+/// A file of ours or root's; nobody else can have put it there.
+fn own_file(path: &Path) -> Option<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .ok()?;
+    let metadata = file.metadata().ok()?;
+    let owner = metadata.uid();
+    let ours = owner == 0 || owner == nix::unistd::geteuid().as_raw();
+    if !metadata.is_file() || !ours || metadata.mode() & 0o022 != 0 || metadata.len() > MAX_FILE {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
