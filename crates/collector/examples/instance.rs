@@ -80,7 +80,10 @@ fn launch(mut arguments: Vec<OsString>) {
 /// Attaches, then obeys its stdin, one word a line, answering each with a line.
 fn tracer(name: OsString) {
     let name = name.into_string().expect("a name");
-    let mut tracer = Tracer::attach(&name, None);
+    let mut tracer = match Tracer::attach(&name, None) {
+        Ok(tracer) => tracer,
+        Err(reason) => return println!("no {reason}"),
+    };
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("stdin");
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
@@ -103,7 +106,7 @@ fn tracer(name: OsString) {
                 .unwrap_or_default()
                 .replace('\n', ";"),
             "again" => {
-                tracer = Tracer::attach(&name, Some(&tracer));
+                tracer = Tracer::attach(&name, Some(&tracer)).expect("a ring again");
                 format!("{:016x}", tracer.id)
             }
             _ => "what?".to_owned(),
@@ -123,19 +126,19 @@ struct Tracer {
 }
 
 impl Tracer {
-    /// Asks until there is a ring.
-    fn attach(name: &str, before: Option<&Self>) -> Self {
+    /// Asks until there is a ring, or a refusal.
+    fn attach(name: &str, before: Option<&Self>) -> Result<Self, String> {
         let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(tracer) = Self::try_attach(name, before) {
-                return tracer;
+        while Instant::now() < deadline {
+            if let Some(answer) = Self::try_attach(name, before) {
+                return answer;
             }
-            assert!(Instant::now() < deadline, "no ring");
             std::thread::sleep(Duration::from_millis(20));
         }
+        Err("answer".to_owned())
     }
 
-    fn try_attach(name: &str, before: Option<&Self>) -> Option<Self> {
+    fn try_attach(name: &str, before: Option<&Self>) -> Option<Result<Self, String>> {
         let connection = instance::reach(name).ok()?;
         let mut message = Message::new("attach")
             .with("version", "3.0.0")
@@ -159,16 +162,15 @@ impl Tracer {
                     let memory = Memory::adopt(fds.into_iter().next()?).ok()?;
                     let id = message.hex("ring")?;
                     let seq = memory.view().counted().put;
-                    return Some(Self {
+                    return Some(Ok(Self {
                         connection,
                         memory,
                         id,
                         seq,
-                    });
+                    }));
                 }
                 Received::Message(message, _) => {
-                    println!("no {}", message.value("reason").unwrap_or_default());
-                    std::process::exit(7);
+                    return Some(Err(message.value("reason").unwrap_or_default().to_owned()));
                 }
                 Received::Closed => return None,
                 _ if Instant::now() > deadline => return None,

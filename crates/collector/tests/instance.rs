@@ -1,0 +1,544 @@
+//! Whole instances as real processes: watchdogs, collectors, and tracers that are killed, stopped, and started again.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use prost::Message as _;
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+use whatap_collector::instance::{self, Received};
+use whatap_collector::pipeline::Now;
+use whatap_collector::spool::{self, Limits};
+use whatap_wire::Message;
+use whatap_wire::otlp::{ExportTraceServiceRequest, Value};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+// --- the stories
+
+#[test]
+fn what_a_tracer_writes_is_spooled() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    assert_eq!(tracer.ask("put 100"), "100");
+    assert_eq!(tracer.ask("settled"), "100");
+    let status = home.status();
+    assert_eq!(
+        (status.value("rings"), status.number("clients")),
+        (Some("1"), Some(1))
+    );
+    home.stop();
+    assert_eq!(home.spooled(&tracer.ring()), (1..=100).collect());
+}
+
+#[test]
+fn a_killed_collector_loses_nothing_and_makes_no_duplicate() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    let ring = tracer.ring();
+    for round in 1..=4 {
+        tracer.say("put 5000");
+        let collector = home.collector();
+        std::thread::sleep(Duration::from_millis(7 * round));
+        end(collector, Signal::SIGKILL);
+        assert_eq!(tracer.hear(), (5000 * round).to_string());
+        home.wait_for_another(collector);
+    }
+    assert_eq!(tracer.ask("settled"), "20000");
+    assert_eq!(tracer.ring(), ring);
+    home.stop();
+    assert_eq!(home.spooled(&ring), (1..=20_000).collect());
+    assert!(
+        home.log().contains("restarted after 4 deaths"),
+        "{}",
+        home.log()
+    );
+}
+
+#[test]
+fn a_stopped_collector_holds_nobody_up() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    let collector = home.collector();
+    end(collector, Signal::SIGSTOP);
+    let started = Instant::now();
+    assert!(home.launch(&["true"]).status().unwrap().success());
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(tracer.ask("put 100"), "100");
+    let waiting = home.spawn_tracer(&[]);
+    end(collector, Signal::SIGCONT);
+    let mut waiting = waiting;
+    assert_eq!(waiting.ask("put 3"), "3");
+    assert_eq!(
+        (tracer.ask("settled"), waiting.ask("settled")),
+        ("100".into(), "3".into())
+    );
+}
+
+#[test]
+fn when_the_holder_is_killed_its_collector_takes_its_place() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    assert_eq!(tracer.ask("put 10"), "10");
+    assert_eq!(tracer.ask("settled"), "10");
+    let (holder, collector) = (home.holder(), home.collector());
+    end(holder, Signal::SIGKILL);
+    home.wait_for_another(collector);
+    assert_eq!(home.holder(), collector);
+    assert_eq!(tracer.ask("put 10"), "20");
+    assert_eq!(tracer.ask("settled"), "20");
+    home.stop();
+    assert_eq!(home.spooled(&tracer.ring()), (1..=20).collect());
+}
+
+#[test]
+fn when_holder_and_collector_are_killed_one_waiting_watchdog_takes_over() {
+    let home = Home::new();
+    let mut first = home.tracer();
+    let mut second = home.spawn_tracer(&[]);
+    let mut third = home.spawn_tracer(&[]);
+    assert_eq!(second.ask("put 5"), "5");
+    assert_eq!(second.ask("settled"), "5");
+    assert_eq!(third.ask("put 1"), "1");
+    let (holder, collector) = (home.holder(), home.collector());
+    // As when a unit's whole cgroup is killed; stopped first, so that the collector cannot see the holder die.
+    end(collector, Signal::SIGSTOP);
+    end(holder, Signal::SIGKILL);
+    end(collector, Signal::SIGKILL);
+    assert_eq!(second.ask("put 5"), "10");
+    home.wait_for_another(collector);
+    assert_ne!(home.holder(), holder);
+    let ring = second.ring();
+    for tracer in [&mut first, &mut second, &mut third] {
+        assert_eq!(tracer.ring(), tracer.ask("again"));
+    }
+    assert_eq!(second.ask("settled"), "10");
+    assert_eq!(home.status().value("rings"), Some("3"));
+    home.stop();
+    assert_eq!(home.spooled(&ring), (1..=10).collect());
+}
+
+#[test]
+fn a_request_that_dies_with_its_process_is_told_by_name() {
+    let home = Home::new();
+    let mut keeper = home.tracer();
+    let mut tracer = home.spawn_tracer(&[]);
+    assert_eq!(tracer.ask("begin GET /killer"), "ok");
+    assert_eq!(tracer.ask("put 2"), "2");
+    let ring = tracer.ring();
+    tracer.kill();
+    wait_until("the request to be reported", || {
+        home.log().contains("ended while serving GET /killer")
+    });
+    assert_eq!(keeper.ask("put 1"), "1");
+    wait_until("the ring to be forgotten", || {
+        home.status().value("rings") == Some("1")
+    });
+    home.stop();
+    let spans = home.spans(&ring);
+    let aborted: Vec<_> = spans.iter().filter(|(_, aborted)| *aborted).collect();
+    assert_eq!((spans.len(), aborted.len()), (3, 1));
+}
+
+#[test]
+fn many_short_lived_processes_come_and_go() {
+    let home = Home::new();
+    let _keeper = home.tracer();
+    let before = descriptors(home.collector());
+    for _ in 0..10 {
+        let mut many: Vec<Tracer> = (0..15).map(|_| home.attach_only()).collect();
+        assert!(many.iter_mut().all(|tracer| tracer.ask("put 1") == "1"));
+    }
+    wait_until("the rings to be forgotten", || {
+        home.status().value("rings") == Some("1")
+    });
+    assert!(descriptors(home.collector()) <= before + 8);
+    home.stop();
+    assert_eq!(home.all_spans().len(), 150);
+}
+
+#[test]
+fn a_changed_file_reaches_running_tracers() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    home.conf("profile_step_max_count=77\n");
+    wait_until("the option", || {
+        tracer.ask("options").contains("profile_step_max_count=77;")
+    });
+}
+
+#[test]
+fn strangers_need_the_launchs_token() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    let first = home.tracer();
+    let token = first.token.clone();
+    let stranger = |token: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+        command
+            .arg(program())
+            .args(["tracer", &home.name])
+            .env("TOKEN", token);
+        Tracer::over(command)
+    };
+    assert_eq!(stranger("").hear(), "no uid");
+    assert_eq!(stranger(&"0".repeat(32)).hear(), "no token");
+    assert_eq!(stranger(&token).ask("put 1"), "1");
+}
+
+#[test]
+fn an_application_that_is_pid_1_gets_its_last_frames_out() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork"])
+        .arg(program())
+        .arg("launch")
+        .arg(home.path());
+    command.arg(program()).args(["tracer", "{name}"]);
+    let mut tracer = Tracer::over(command);
+    assert_eq!(tracer.ask("put 50"), "50");
+    assert!(tracer.ask("drain").starts_with("ok 50"));
+    let ring = tracer.ring();
+    drop(tracer);
+    // The kernel ends everything in that namespace; what was drained is on disk.
+    assert_eq!(home.spooled(&ring), (1..=50).collect());
+}
+
+#[test]
+fn stop_ends_the_holder_and_who_waits_and_answers_when_that_is_done() {
+    let home = Home::new();
+    let _first = home.tracer();
+    let _second = home.spawn_tracer(&[]);
+    wait_until("two watchdogs", || home.watchdogs() == 2);
+    home.stop();
+    wait_until("no watchdog", || home.watchdogs() == 0);
+    assert!(instance::reach(&home.name).is_err());
+}
+
+#[test]
+fn an_instance_ends_after_its_last_client() {
+    let home = Home::new();
+    home.conf("agent_linger_sec=1\n");
+    let tracer = home.tracer();
+    assert_eq!(home.watchdogs(), 1);
+    drop(tracer);
+    wait_until("the end", || {
+        home.watchdogs() == 0 && instance::reach(&home.name).is_err()
+    });
+    assert!(home.log().contains("no client left"));
+}
+
+#[test]
+fn term_lets_clients_finish() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    assert_eq!(tracer.ask("put 1"), "1");
+    let holder = home.holder();
+    end(holder, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(tracer.ask("put 1"), "2");
+    assert_eq!(tracer.ask("settled"), "2");
+    let ring = tracer.ring();
+    drop(tracer);
+    wait_until("the end", || home.watchdogs() == 0);
+    assert_eq!(home.spooled(&ring), [1, 2].into());
+}
+
+// --- the scene
+
+struct Home {
+    directory: tempfile::TempDir,
+    name: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let name = instance::name(directory.path());
+        let home = Self { directory, name };
+        home.conf("");
+        home
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Options of the story, and no server anywhere.
+    fn conf(&self, text: &str) {
+        let none = self.path().join("none");
+        let quiet = format!(
+            "local_server=false\nlocal_server_data_dir={}\n",
+            none.display()
+        );
+        fs::write(self.path().join("whatap.conf"), quiet + text).unwrap();
+    }
+
+    fn launch(&self, command: &[&str]) -> Command {
+        let mut launcher = Command::new(program());
+        launcher.arg("launch").arg(self.path()).args(command);
+        launcher
+    }
+
+    /// A launched tracer, attached.
+    fn tracer(&self) -> Tracer {
+        let mut tracer = self.spawn_tracer(&[]);
+        tracer.ring();
+        tracer
+    }
+
+    fn spawn_tracer(&self, environment: &[(&str, &str)]) -> Tracer {
+        let program = program();
+        let script = r#"echo "$3"; exec "$1" tracer "$2""#;
+        let program = program.to_str().unwrap();
+        let mut command = self.launch(&["sh", "-c", script, "sh", program, "{name}", "{token}"]);
+        command.envs(environment.iter().copied());
+        let mut tracer = Tracer::over(command);
+        tracer.token = tracer.hear();
+        tracer
+    }
+
+    /// A process of the application that is no launch of its own.
+    fn attach_only(&self) -> Tracer {
+        let mut command = Command::new(program());
+        command.args(["tracer", &self.name]);
+        Tracer::over(command)
+    }
+
+    fn request(&self, message: &Message) -> Option<Message> {
+        let connection = instance::reach(&self.name).ok()?;
+        instance::send(connection.as_fd(), message, &[]).ok()?;
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < deadline {
+            match instance::receive(connection.as_fd()).ok()? {
+                Received::Message(message, _) => return Some(message),
+                Received::Closed => return None,
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        None
+    }
+
+    fn status(&self) -> Message {
+        wait_for("a status", || self.request(&Message::new("status")))
+    }
+
+    fn collector(&self) -> u64 {
+        self.status().number("pid").unwrap()
+    }
+
+    fn holder(&self) -> u64 {
+        self.status().number("watch_pid").unwrap()
+    }
+
+    fn wait_for_another(&self, collector: u64) {
+        wait_until("another collector", || self.collector() != collector);
+    }
+
+    fn watchdogs(&self) -> usize {
+        let home = format!("_home={};", self.path().display());
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let environments = processes.filter(|p| {
+            fs::read_to_string(p.path().join("comm"))
+                .is_ok_and(|comm| comm.trim() == "whatap_watch")
+        });
+        let environments = environments.filter_map(|p| fs::read(p.path().join("environ")).ok());
+        environments
+            .filter(|bytes| String::from_utf8_lossy(bytes).contains(&home))
+            .count()
+    }
+
+    /// Asks the instance to stop and waits until it says that it has.
+    fn stop(&self) {
+        let Ok(connection) = instance::reach(&self.name) else {
+            return;
+        };
+        instance::send(connection.as_fd(), &Message::new("stop"), &[]).unwrap();
+        wait_until("the stop", || {
+            matches!(
+                instance::receive(connection.as_fd()),
+                Ok(Received::Closed) | Err(_)
+            )
+        });
+    }
+
+    fn log(&self) -> String {
+        let files = fs::read_dir(self.path().join("logs"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        files
+            .map(|file| fs::read_to_string(file.path()).unwrap_or_default())
+            .collect()
+    }
+
+    /// Ring, sequence number and whether it was aborted, of everything in the spool.
+    fn all_spans(&self) -> Vec<(String, u64, bool)> {
+        let now = Now {
+            wall_us: 0,
+            mono_ms: 0,
+        };
+        let (mut spool, adopted, _) =
+            spool::open_all(&self.path().join("spool"), Limits::default(), now);
+        assert!(adopted.is_empty());
+        let mut found = Vec::new();
+        while let Some(batch) = spool.batch(u64::MAX, 1 << 20) {
+            let request = ExportTraceServiceRequest::decode(batch.bodies[0].as_slice()).unwrap();
+            let spans = request
+                .resource_spans
+                .into_iter()
+                .flat_map(|r| r.scope_spans)
+                .flat_map(|s| s.spans);
+            for span in spans {
+                let value = |key: &str| {
+                    let pair = span.attributes.iter().find(|a| a.key == key)?;
+                    pair.value.clone()?.value
+                };
+                let Some(Value::String(ring)) = value("whatap.ring") else {
+                    continue;
+                };
+                let seq = match value("whatap.seq") {
+                    Some(Value::Int(seq)) => seq as u64,
+                    _ => 0,
+                };
+                found.push((ring, seq, value("whatap.aborted").is_some()));
+            }
+            spool.settle(&batch, false);
+        }
+        found
+    }
+
+    fn spans(&self, ring: &str) -> Vec<(u64, bool)> {
+        let all = self.all_spans().into_iter();
+        all.filter(|(of, _, _)| of == ring)
+            .map(|(_, seq, aborted)| (seq, aborted))
+            .collect()
+    }
+
+    /// Sequence numbers of this ring in the spool; none may be there twice.
+    fn spooled(&self, ring: &str) -> HashSet<u64> {
+        let spans = self.spans(ring);
+        let numbers: HashSet<u64> = spans.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(numbers.len(), spans.len(), "duplicates");
+        numbers
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return self.stop();
+        }
+        eprintln!("{}", self.log());
+        // Nothing may stay behind, whatever state it is in.
+        for key in ["watch_pid", "pid"] {
+            let pid = self
+                .request(&Message::new("status"))
+                .and_then(|status| status.number(key));
+            if let Some(pid) = pid {
+                let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// A fake tracer: one line in, one line out.
+struct Tracer {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    token: String,
+}
+
+impl Tracer {
+    fn over(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            input: child.stdin.take(),
+            child,
+            output,
+            token: String::new(),
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.say(line);
+        self.hear()
+    }
+
+    fn ring(&mut self) -> String {
+        self.ask("ring")
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.input = None;
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                let _gone = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The example `instance`, which cargo builds along with the tests.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.ancestors().nth(2).unwrap().join("examples/instance")
+}
+
+fn end(pid: u64, signal: Signal) {
+    kill(Pid::from_raw(pid as i32), signal).unwrap();
+}
+
+fn descriptors(pid: u64) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
