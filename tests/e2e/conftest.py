@@ -48,7 +48,7 @@ class Scene:
         environment.update(more.pop("env", {}))
         if not os.path.exists(self.path("shop.sqlite3")) or not environment["DATABASE_URL"].startswith("sqlite"):
             for command in (["migrate", "--verbosity", "0"], ["seed"]):
-                subprocess.run([sys.executable, "manage.py"] + command, cwd=os.path.join(APPS, "django_shop"), check=True,
+                subprocess.run([more.get("python", sys.executable), "manage.py"] + command, cwd=os.path.join(APPS, "django_shop"), check=True,
                                stdout=subprocess.DEVNULL, env=stack.clean_environment(**environment))
         return self.gunicorn("django_shop", "shop.wsgi:application", home, name, environment, **more)
 
