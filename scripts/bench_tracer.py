@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """CPU per request that the tracer adds: the application called in process, bare and traced, in turns.
 
-    scripts/bench_tracer.py [--python EXECUTABLE] [--app flask|wsgi|MODULE:APP] [--rounds N] [--requests N] [--json]
+    scripts/bench_tracer.py [--python EXECUTABLE] [--app flask|django|wsgi|MODULE:APP] [--rounds N] [--requests N] [--json]
 
 Each side is a process of its own that answers the same requests; the rounds alternate and the best of each side
-counts, because what other programs do only adds. The traced side reports into a ring of its own process, which a
-thread empties as a collector would, unless WHATAP_LAUNCH names a running one.
+counts, because what other programs do only adds. The traced side reports to a collector written in Python that only
+reads the ring's words, in a process of its own, unless WHATAP_LAUNCH names a running one.
 """
 import argparse
 import json
@@ -18,7 +18,7 @@ ROOT = os.path.dirname(HERE)
 BOOTSTRAP = os.path.join(ROOT, 'bootstrap', 'whatap', 'bootstrap')
 
 WORKER = r'''
-import os, sys, time
+import io, os, sys, time
 app_name, requests = sys.argv[1], int(sys.argv[2])
 sys.path[:0] = %(paths)r
 
@@ -44,6 +44,39 @@ def flask_app():
     app.logger.disabled = True
     return app, ['/', '/sql', '/fail']
 
+def django_app():
+    import django, types
+    from django.conf import settings
+    settings.configure(SECRET_KEY='x', ALLOWED_HOSTS=['*'], ROOT_URLCONF='bench_urls', MIDDLEWARE=[], LOGGING_CONFIG=None, DATABASES={
+        'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:', 'CONN_MAX_AGE': None}})
+    django.setup()
+    from django.db import connection
+    from django.http import HttpResponse
+    def hello(request):
+        return HttpResponse('hello')
+    def sql(request):
+        with connection.cursor() as cursor:
+            for n in range(5):
+                cursor.execute('select name from item where id = %%s', (n,)).fetchone()
+        return HttpResponse('hello')
+    def fail(request):
+        raise ValueError('no')
+    urls = types.ModuleType('bench_urls')
+    try:
+        from django.urls import path
+        urls.urlpatterns = [path('', hello), path('sql', sql), path('fail', fail)]
+    except ImportError:
+        from django.conf.urls import url
+        urls.urlpatterns = [url('^$', hello), url('^sql$', sql), url('^fail$', fail)]
+    sys.modules['bench_urls'] = urls
+    with connection.cursor() as cursor:
+        cursor.execute('create table item (id integer primary key, name text)')
+        cursor.executemany('insert into item values (%%s, %%s)', [(n, 'item %%d' %% n) for n in range(100)])
+    import logging
+    logging.getLogger('django').disabled = logging.getLogger('django.request').disabled = True
+    from django.core.wsgi import get_wsgi_application
+    return get_wsgi_application(), ['/', '/sql', '/fail']
+
 def wsgi_app():
     def app(environ, start_response):
         start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -59,17 +92,14 @@ def other_app(name):
     module = sys.modules[module]
     return getattr(module, attribute), getattr(module, 'BENCH_PATHS', ['/'])
 
-make = {'flask': flask_app, 'wsgi': wsgi_app}.get(app_name) or (lambda: other_app(app_name))
+make = {'flask': flask_app, 'django': django_app, 'wsgi': wsgi_app}.get(app_name) or (lambda: other_app(app_name))
 app, paths = make()
-if 'whatap' in sys.modules and %(fake)r:
-    from fake_collector import Collector
-    Collector(os.environ['BENCH_NAME']).start()
-
+body = io.BytesIO()
 def environ(path):
     return {'REQUEST_METHOD': 'GET', 'SCRIPT_NAME': '', 'PATH_INFO': path, 'QUERY_STRING': '', 'SERVER_NAME': 'localhost',
             'SERVER_PORT': '8000', 'SERVER_PROTOCOL': 'HTTP/1.1', 'HTTP_HOST': 'localhost:8000', 'REMOTE_ADDR': '127.0.0.1',
             'HTTP_USER_AGENT': 'bench/1.0 (like a browser that says a lot about itself)', 'HTTP_ACCEPT': '*/*',
-            'wsgi.version': (1, 0), 'wsgi.url_scheme': 'http', 'wsgi.input': None, 'wsgi.errors': None,
+            'wsgi.version': (1, 0), 'wsgi.url_scheme': 'http', 'wsgi.input': body, 'wsgi.errors': None,
             'wsgi.multithread': False, 'wsgi.multiprocess': True, 'wsgi.run_once': False}
 
 def start_response(status, headers, exc_info=None):
@@ -111,17 +141,13 @@ if 'whatap' in sys.modules:
 class Side(object):
     """One process that answers requests and says how long they took."""
 
-    def __init__(self, python, app, requests, traced, paths):
+    def __init__(self, python, app, requests, launch, paths):
         env = dict(os.environ)
-        fake = traced and 'WHATAP_LAUNCH' not in env
-        if traced:
+        env.pop('WHATAP_LAUNCH', None)
+        if launch:
             env['PYTHONPATH'] = BOOTSTRAP + (os.pathsep + env['PYTHONPATH'] if env.get('PYTHONPATH') else '')
-            if fake:
-                env['BENCH_NAME'] = 'whatap-bench-%d' % os.getpid()
-                env['WHATAP_LAUNCH'] = '1;_name=' + env['BENCH_NAME']
-        else:
-            env.pop('WHATAP_LAUNCH', None)
-        code = WORKER % {'paths': paths + [os.path.join(ROOT, 'tests', 'python')], 'fake': fake}
+            env['WHATAP_LAUNCH'] = launch
+        code = WORKER % {'paths': paths}
         self.process = subprocess.Popen([python, '-c', code, app, str(requests)], env=env, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, universal_newlines=True)
         self.paths = self.process.stdout.readline().split()
@@ -146,8 +172,16 @@ def main():
     parser.add_argument('--json', action='store_true')
     options = parser.parse_args()
 
-    bare = Side(options.python, options.app, options.requests, False, options.path)
-    traced = Side(options.python, options.app, options.requests, True, options.path)
+    launch, collector = os.environ.get('WHATAP_LAUNCH'), None
+    if not launch:
+        name = 'whatap-bench-%d' % os.getpid()
+        launch = '1;_name=' + name
+        collector = subprocess.Popen(
+            [sys.executable, os.path.join(ROOT, 'tests', 'python', 'fake_collector.py'), name, '--skim'],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        collector.stdout.readline()
+    bare = Side(options.python, options.app, options.requests, None, options.path)
+    traced = Side(options.python, options.app, options.requests, launch, options.path)
     results = {}
     for path in bare.paths:
         best = [1e9, 1e9]
@@ -157,6 +191,9 @@ def main():
         results[path] = {'bare_us': best[0], 'traced_us': best[1], 'added_us': best[1] - best[0]}
     bare.stop()
     traced.stop()
+    if collector is not None:
+        collector.stdin.close()
+        collector.wait()
     if options.json:
         print(json.dumps(results))
         return

@@ -37,7 +37,7 @@ class Ring(object):
 
     __slots__ = (
         'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'data_at', 'data_bytes', 'half', 'head', 'put',
-        'tail', 'pending', 'queue', 'extend', 'queued', 'counted_at', 'owner', 'generation', 'published', 'begun',
+        'tail', 'pending', 'queue', 'extend', 'queued', 'counted_at', 'tokens', 'reclaimed', 'published', 'begun',
         'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures', 'free', 'versions', 'rebuilt',
         'anchor', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen')
 
@@ -46,8 +46,9 @@ class Ring(object):
         self.queue = deque()
         self.extend = self.queue.extend
         self.queued = self.counted_at = 0
-        self.owner = {}
-        self.generation = 0
+        # Whoever takes the token may drain; it is put back afterwards. See `_is_busy` for one that got lost.
+        self.tokens = [0]
+        self.reclaimed = {}
         self.pending = self.mapping = self.earlier = self.link = self.words = None
         self.id = self.data_at = self.data_bytes = self.half = self.head = self.put = self.tail = 0
         self.free = []
@@ -104,52 +105,47 @@ class Ring(object):
 
     def drain(self):
         """Moves frames from the queue into the ring: at most MAX_DRAIN_BYTES, never waiting for anybody."""
-        queue = self.queue
         if self.first:
             self._first_ended()
+        queue = self.queue
         while queue and self.mapping is not None:
-            me = [get_ident()]
-            owner = self.owner
-            generation = self.generation
+            tokens = self.tokens
             try:
-                holder = owner.setdefault(generation, me)
-                if holder is not me:
-                    if self._is_busy(holder):
-                        return
-                    # Its holder was thrown out by an exception between two instructions.
-                    if self.generation == generation:
-                        self.generation = generation + 1
-                        owner.pop(generation - 1, None)
-                    continue
-                if not self._move():
+                token = tokens.pop()
+            except IndexError:
+                if self._is_busy(tokens):
                     return
+                continue
+            try:
+                moved_all = self._move(queue)
             finally:
-                if owner.get(generation) is me:
-                    owner.pop(generation, None)
-            # What came while we had the right to drain found it taken: look again.
+                tokens.append(token)
+            if not moved_all:
+                return
+            # What came while we had the token found it taken: look again.
 
     # -- the ring
 
-    def _move(self):
+    def _move(self, queue):
         """Moves what fits. False if something had to stay."""
-        queue = self.queue
         words = self.words
         memory = self.memory
-        pending = self.pending
-        if pending is not None:
-            self._finish(pending)
+        if self.pending is not None:
+            self._finish(self.pending)
         budget = MAX_DRAIN_BYTES
         size = self.data_bytes
+        ring = self.id
+        head = self.head
+        put = self.put
         while queue:
             item = queue[0]
             body, flags = item[0]
-            head = self.head
-            put = self.put + 1
-            frame = sealed(body, flags, self.id, put, head)
+            put += 1
+            frame = sealed(body, flags, ring, put, head)
             length = len(frame)
             behind = head + length
             if behind - self.tail > self.half:
-                self.tail = words[TAIL]
+                self.tail = words[8]
                 if behind - self.tail > self.half:
                     self._ring_bell()
                     if behind - self.tail > size:
@@ -163,10 +159,10 @@ class Ring(object):
                 memory[start:start + room] = frame[:room]
                 memory[self.data_at:self.data_at + length - room] = frame[room:]
             self.pending = (item, behind, put)
-            words[HEAD] = behind
-            words[PUT] = put
+            words[16] = behind
+            words[25] = put
             queue.popleft()
-            self.head = behind
+            self.head = head = behind
             self.put = put
             self.pending = None
             self.queued -= len(body)
@@ -188,13 +184,23 @@ class Ring(object):
         self.put = put
         self.pending = None
 
-    def _is_busy(self, holder):
-        """Whether the holder of the right to drain is still at work."""
-        frame = sys._current_frames().get(holder[0])
-        while frame is not None:
-            if frame.f_code in _DRAINING and frame.f_locals.get('me') is holder:
-                return True
-            frame = frame.f_back
+    def _is_busy(self, tokens):
+        """Whether somebody is draining. If nobody is, the token got lost to an exception between two instructions
+        of ours, and there is a new one: the same for all who notice at once."""
+        here = get_ident()
+        for ident, frame in sys._current_frames().items():
+            if ident == here:
+                frame = sys._getframe(2)
+            while frame is not None:
+                if frame.f_code in _DRAINING:
+                    return True
+                frame = frame.f_back
+        place = id(tokens)
+        fresh = self.reclaimed.setdefault(place, [0])
+        if self.tokens is tokens:
+            # The old list is kept, so that no other one gets its place in the table.
+            self.reclaimed[-place] = tokens
+            self.tokens = fresh
         return False
 
     def _is_full(self, size):
@@ -248,12 +254,13 @@ class Ring(object):
 
     def _look_for_collector(self, wait):
         """One step of attaching, by whoever has the right to drain: nothing moves while the ring changes."""
-        me = [get_ident()]
-        owner = self.owner
-        generation = self.generation
+        tokens = self.tokens
         try:
-            if owner.setdefault(generation, me) is not me:
-                return
+            token = tokens.pop()
+        except IndexError:
+            self._is_busy(tokens)
+            return
+        try:
             link = self.link
             if link is None:
                 from . import attach
@@ -265,8 +272,7 @@ class Ring(object):
                 if mapping is not None and (self.mapping is None or mapping.id != self.id):
                     self._attach(mapping)
         finally:
-            if owner.get(generation) is me:
-                owner.pop(generation, None)
+            tokens.append(token)
 
     def _attach(self, mapping):
         """Goes on in this mapping."""

@@ -23,10 +23,16 @@ _context = context_variable('whatap')
 _get = _context.get
 _set = _context.set
 
-_slot_head = Struct('<IBxHQQQ8x68sIBBHI').pack
+# Fixed layouts, written as eight-byte numbers where that saves arguments: packing is the larger part of a frame's cost.
+_slot_name = Struct('<QQQQ8x68sQI').pack  # version and length; id; wall; thread; name; version and state; time of state
 _slot_state = Struct('<BBHI72s').pack
+_frame = Struct('<11Q').pack  # id; trace; parent; wall; duration; cpu, status and type; counts; thread; lengths; texts
+_two_numbers = Struct('<QQ')
+_three_halves = Struct('<IIi').pack
 _texts = wire.texts
-_trace_bytes = Struct('<QQ')
+_EMPTY = wire.EMPTY
+_NOTHING_ELSE = wire.EMPTY * 6  # user, error, tracestate, attributes
+_NO_CPU = wire.NO_CPU
 
 
 # -- public: the calling context
@@ -51,8 +57,12 @@ def begin(method, path, host=None, client=None, user_agent=None, referer=None, t
         tx = _get()
         if tx is not None and tx.state == LIVE and tx.ring is ring and not _abandoned(tx):
             return None
+        if type(path) is not str or type(method) is not str:
+            method, path = _exact(method), _exact(path)
         if ignored is not None and kind == WEB and ignored(method, path):
             return None
+        if not (type(host) is type(client) is type(user_agent) is str):
+            host, client, user_agent = _exact(host), _exact(client), _exact(user_agent)
         now = clock()
         if not 0 <= now - ring.anchor <= 1000000000:
             ring.renew(now)
@@ -64,32 +74,31 @@ def begin(method, path, host=None, client=None, user_agent=None, referer=None, t
         tx.host = host
         tx.client = client
         tx.agent = user_agent
-        tx.referer = referer
+        tx.referer = referer if referer is None else _exact(referer)
         tx.start = now
         tx.wall = wall = now // 1000 + ring.offset
         tx.id = identity = _random(64) or 1
-        tx.trace = None
-        tx.tracestate = None
-        tx.parent = tx.flags = tx.status = tx.cut = tx.logs = 0
+        tx.parent = tx.flags = tx.status = tx.cut = tx.logs = tx.open = 0
+        tx.trace = tx.tracestate = tx.user = tx.attributes = tx.error = tx.handled = tx.body = None
+        tx.environ = tx.start_response = tx.answer = None
         tx.steps = []
-        tx.open = 0
-        tx.user = tx.attributes = tx.error = tx.handled = tx.body = tx.environ = tx.start_response = tx.answer = None
         tx.returned = False
         tx.thread = thread = get_ident()
         tx.cpu = cpu_clock() if measure_cpu else 0
         if traceparent is not None:
             _follow(tx, traceparent, tracestate)
-        free = ring.free
-        if free:
-            tx.slot = slot = free.pop()
+        try:
+            tx.slot = slot = ring.free.pop()
+        except IndexError:
+            tx.slot = tx.at = -1
+        else:
             version = ring.versions[slot] + 1
             ring.versions[slot] = version + 1
-            label = _label(method, path)
-            at = rings.SLOTS_AT + slot * rings.SLOT_BYTES
-            tx.at = at
-            ring.memory[at:at + 120] = _slot_head(version, len(label), 0, identity, wall, thread, label, version, 0, 0, 0, 0)
-        else:
-            tx.slot = tx.at = -1
+            label = _methods[method] + _texts[path][2:]
+            size = len(label)
+            tx.at = at = slot * 192 + 12288
+            ring.memory[at:at + 120] = _slot_name(
+                version | (size << 32 if size < 68 else _LONGEST), identity, wall, thread, label, version, 0)
         tx.state = LIVE
         _set(tx)
         ring.begun()
@@ -145,14 +154,18 @@ class Transaction(object):
         if name is self.name or self.state != LIVE:
             return
         try:
+            if type(name) is not str:
+                name = _exact(name)
             self.name = name
             at = self.at
             if at >= 0:
                 ring = self.ring
                 version = ring.versions[self.slot] - 1
-                label = _label(self.method, name)
-                ring.memory[at:at + 112] = _slot_head(
-                    version, len(label), 0, self.id, self.wall, self.thread, label, version, 0, 0, 0, 0)[:112]
+                label = _methods[self.method] + _texts[name][2:]
+                size = len(label)
+                ring.memory[at:at + 112] = _slot_name(
+                    version | (size << 32 if size < 68 else _LONGEST), self.id, self.wall, self.thread, label, version,
+                    0)[:112]
         except BaseException:
             if not guard.ours():
                 raise
@@ -192,11 +205,34 @@ class Transaction(object):
         if self.state != LIVE:
             return
         try:
-            _end(self, status)
+            ring = self.ring
+            if not ring.alive[0]:
+                # Begun by the parent of this forked child: it is the parent's.
+                self.state = ENDED
+                _set(None)
+                return
+            body = self.body
+            if body is None:
+                body = self.body = _encode(self, status)
+            ring.end(body)
+            self.state = ENDED
+            slot = self.slot
+            if slot >= 0:
+                self.slot = -1
+                words = ring.words32
+                at = self.at >> 2
+                words[at] = words[at + 27] = ring.versions[slot]
+                ring.free.append(slot)
+            if _get() is self:
+                _set(None)
+            self.body = self.environ = None
+            if self.answer is not None:
+                self.start_response = None
+            ring.drain()
         except BaseException:
             # Whatever came between: finish, then let through what is not ours.
             mine = guard.ours()
-            _end_after_all(self, status)
+            _end_after_all(self)
             if not mine:
                 raise
 
@@ -315,11 +351,12 @@ _IDLE = b'\0' if PY2 else 0
 ignored = None
 client_of = None
 measure_cpu = False
+error_from = 500
 
 
 def _choose(options):
     """Decides once what each option means for the requests to come."""
-    global ignored, client_of, measure_cpu, MAX_STEPS
+    global ignored, client_of, measure_cpu, error_from, MAX_STEPS
     paths = options['trace_ignore_url_set']
     ignored = _ignoring(
         frozenset([path for path in paths if '*' not in path]), [path.split('*') for path in paths if '*' in path],
@@ -328,6 +365,7 @@ def _choose(options):
     proxies = frozenset(options['trusted_proxies'])
     client_of = _behind(proxies, options['trace_http_client_ip_header_key']) if proxies else None
     measure_cpu = bool(options['trace_cpu'] and cpu_clock)
+    error_from = 400 if options['transaction_status_error_enable'] else 500
     MAX_STEPS = options['profile_step_max_count']
 
 
@@ -453,40 +491,7 @@ def _take_stack(tx):
     tx.steps.append(_encoded(wire.STACK, 0, tx.open, clock() - tx.start, 0, 0, 1, 0, stack, None, None, None))
 
 
-def _end(tx, status):
-    ring = tx.ring
-    if not ring.alive[0]:
-        # Begun by the parent of this forked child: it is the parent's.
-        tx.state = ENDED
-        _set(None)
-        return
-    body = tx.body
-    if body is None:
-        body = tx.body = _encode(tx, status)
-    ring.end(body)
-    tx.state = ENDED
-    _leave(tx, ring)
-
-
-def _leave(tx, ring):
-    slot = tx.slot
-    if slot >= 0:
-        tx.slot = -1
-        version = ring.versions[slot]
-        words = ring.words32
-        at = tx.at >> 2
-        words[at] = version
-        words[at + 27] = version
-        ring.free.append(slot)
-    if _get() is tx:
-        _set(None)
-    tx.body = tx.environ = None
-    if tx.answer is not None:
-        tx.start_response = None
-    ring.drain()
-
-
-def _end_after_all(tx, status):
+def _end_after_all(tx):
     """The end was interrupted, or failed: once more, without doing anything twice."""
     try:
         ring = tx.ring
@@ -497,103 +502,107 @@ def _end_after_all(tx, status):
             elif not ring.holds(body):
                 ring.end(body)
             tx.state = ENDED
-        _leave(tx, ring)
+        slot = tx.slot
+        if slot >= 0:
+            tx.slot = -1
+            words = ring.words32
+            at = tx.at >> 2
+            words[at] = words[at + 27] = ring.versions[slot]
+            ring.free.append(slot)
+        if _get() is tx:
+            _set(None)
+        tx.body = tx.environ = None
+        ring.drain()
     except BaseException:
         if not guard.ours():
             raise
 
 
 def _encode(tx, status):
-    """The frame of a transaction, without its place."""
+    """The frame of a transaction, without its place: (bytes from 32 on, flags)."""
     now = clock()
-    duration = (now - tx.start) // 1000
+    texts = _texts
     flags = tx.flags
-    if status:
-        tx.status = status
-    status = tx.status
+    if not status:
+        status = tx.status
+    elif type(status) is not int or not 0 < status <= 0xffff:
+        status = 0
     error = tx.error
     if tx.handled is not None:
-        if error is None and (type(status) is not int or status >= 500 or status == 0):
+        if error is None and (status >= 500 or status == 0):
             error = tx.handled[0]
         else:
             _error_step(tx)
-    if error is not None:
+    if error is not None or status >= error_from:
         flags |= wire.FLAG_ERROR
-        failure = error
+    path = tx.path
+    path_text = texts[path]
+    name = tx.name
+    if error is None and tx.user is None and tx.tracestate is None and tx.attributes is None:
+        head = b''.join((path_text if name is path else texts[name], texts[tx.method], path_text, texts[tx.host],
+                         texts[tx.client], texts[tx.agent], texts[tx.referer], _NOTHING_ELSE))
+        size = len(head) - 2
+        attributes = None
     else:
-        failure = _NO_ERROR
-        if status >= 500:
-            flags |= wire.FLAG_ERROR
-    text = wire.text
-    head = (text(tx.name) + text(tx.method) + text(tx.path) + text(tx.host) + text(tx.client) + text(tx.agent)
-            + text(tx.referer) + text(tx.user) + failure + text(tx.tracestate))
+        head = b''.join((texts[name], texts[tx.method], path_text, texts[tx.host], texts[tx.client], texts[tx.agent],
+                         texts[tx.referer], wire.text(tx.user), error or _NO_ERROR, wire.text(tx.tracestate)))
+        size = len(head)
+        attributes = wire.attributes(tx.attributes)
     steps = tx.steps
-    cut = tx.cut
-    count = len(steps)
-    if count:
-        data = b''.join([step if type(step) is bytes else _finished(tx, step, now) for step in steps])
-        if len(data) > MAX_STEP_BYTES:
-            data, count = _cut_steps(tx, steps, now)
-            cut += len(steps) - count
+    counts = 0
+    if steps or tx.cut:
+        data, counts = _encode_steps(tx, steps, now, MAX_BODY - len(head) - len(attributes or b''))
+        head = head + data if attributes is not None else head[:-2] + data + _EMPTY
+        size |= len(data) << 32
+    if attributes is not None:
+        head += attributes
+    duration = (now - tx.start) // 1000
+    identity = tx.id
+    if tx.trace is None:
+        trace_a, trace_b = _random(64), identity
     else:
-        data = b''
+        trace_a, trace_b = tx.trace
+    return _frame(
+        identity, trace_a, trace_b, tx.parent, tx.wall, duration if duration > 0 else 0,
+        (_cpu_since(tx.cpu) if tx.cpu else _NO_CPU) | status << 32 | tx.kind << 48, counts, tx.thread, size, 12) + head, flags
+
+
+# A frame is at most a quarter of a ring.
+MAX_BODY = 65536 - wire.FIXED_BYTES - 8
+_NO_ERROR = _EMPTY * 3
+
+
+def _encode_steps(tx, steps, now, room):
+    """The steps that fit, and the word that holds how many there are and how many were cut."""
+    parts = [step if type(step) is bytes else _finished(tx, step, now) for step in steps]
+    data = b''.join(parts)
+    if len(data) > room:
+        kept = 0
+        for part in parts:
+            room -= len(part)
+            if room < 0:
+                break
+            kept += 1
+        tx.cut += len(parts) - kept
+        del parts[kept:]
+        data = b''.join(parts)
+    cut = tx.cut
     if cut:
-        for _ in range(min(cut, 100000)):
+        for _ in range(min(cut, MAX_COUNTED)):
             tx.ring.steps_cut()
-    cpu = _cpu_since(tx.cpu) if tx.cpu else wire.NO_CPU
-    trace = tx.trace
-    if trace is None:
-        trace = _own_trace(tx)
-    return wire.transaction(
-        flags, tx.id, trace, tx.parent, tx.wall, duration if duration > 0 else 0, cpu, _status(status), tx.kind, cut,
-        tx.thread, head, data, count, wire.attributes(tx.attributes)), flags
+    return data, len(parts) | min(cut, 0xffffffff) << 32
 
 
-MAX_STEP_BYTES = 56 * 1024
-_NO_ERROR = wire.EMPTY * 3
-
-
-def _status(status):
-    return status if type(status) is int and 0 <= status <= 0xffff else 0
-
-
-def _code(line):
-    """The number of a status line."""
-    code = int(line[:3]) if type(line) is str and line[:3].isdigit() else 0
-    if code and len(_codes) < MAX_CODES:
-        _codes[line] = code
-    return code
-
-
-_codes = {}
-MAX_CODES = 500
-
-
-def _cpu_since(start):
-    used = (cpu_clock() - start) // 1000
-    return used if 0 <= used < wire.NO_CPU else wire.NO_CPU
+MAX_COUNTED = 100000
 
 
 def _error_step(tx):
+    """A handled exception whose answer was no server error."""
     failure, when = tx.handled
     if len(tx.steps) >= MAX_STEPS:
         tx.cut += 1
         return
-    tail = failure + wire.EMPTY
-    tx.steps.append(wire.step(ERROR, 0, 0, _micros(when - tx.start), 0, 0, 1, 0, tail))
-
-
-def _cut_steps(tx, steps, now):
-    """As many of the first steps as fit."""
-    parts = []
-    room = MAX_STEP_BYTES
-    for step in steps:
-        data = step if type(step) is bytes else _finished(tx, step, now)
-        room -= len(data)
-        if room < 0:
-            break
-        parts.append(data)
-    return b''.join(parts), len(parts)
+    tx.steps.append(wire.step(ERROR, 0, 0, _micros(when - tx.start), 0, 0, 1, 0, failure + _EMPTY))
 
 
 def _finished(tx, step, now):
@@ -626,24 +635,53 @@ def _bounded(number):
     return 0 if number < 0 else number if number < 0xffffffff else 0xffffffff
 
 
-def _own_trace(tx):
-    """The second half of an own trace id is the transaction's id: 64 more random bits would say nothing more."""
-    tx.trace = trace = _trace_bytes.pack(_random(64), tx.id)
-    return trace
+def _cpu_since(start):
+    used = (cpu_clock() - start) // 1000
+    return used if 0 <= used < _NO_CPU else _NO_CPU
+
+
+def _exact(value):
+    """The value as plain text: a text of a class of its own might do anything when it is looked at."""
+    if value is None or type(value) is str:
+        return value
+    data = wire.clean(value)
+    return data if PY2 else data.decode('utf-8')
+
+
+class _Methods(dict):
+    """What stands before the name in a slot, by method."""
+
+    __slots__ = ()
+
+    def __missing__(self, method):
+        data = wire.clean(method)[:16] + b' '
+        if len(self) < 50:
+            self[method] = data
+        return data
+
+
+_methods = _Methods({None: b''})
+_LONGEST = 68 << 32
+
+
+def _code(line):
+    """The number of a status line."""
+    code = int(line[:3]) if type(line) is str and line[:3].isdigit() else 0
+    if code and len(_codes) < MAX_CODES:
+        _codes[line] = code
+    return code
+
+
+_codes = {}
+MAX_CODES = 500
 
 
 def _trace_text(tx):
     trace = tx.trace
     if trace is None:
-        trace = _own_trace(tx)
-    return ''.join(['%02x' % byte for byte in bytearray(trace)])
-
-
-def _label(method, path):
-    """Method and name for the slot, at most 68 bytes."""
-    if method is not None:
-        path = '%s %s' % (method, path[:68]) if type(method) is str and type(path) is str else path
-    return wire.clean(path)[:68]
+        # The second half of an own trace id is the transaction's id: more random bits would say nothing more.
+        trace = tx.trace = _random(64), tx.id
+    return ''.join(['%02x' % byte for byte in bytearray(_two_numbers.pack(*trace))])
 
 
 def _prefix(value):
@@ -701,7 +739,7 @@ def _follow(tx, traceparent, tracestate):
         global bad_traceparents
         bad_traceparents += 1
         return
-    tx.trace = data
+    tx.trace = _two_numbers.unpack(data)
     tx.parent = parent
     tx.flags = wire.FLAG_REMOTE_PARENT | (wire.FLAG_SAMPLED if int(flags, 16) & 1 else 0)
     if type(tracestate) is str:

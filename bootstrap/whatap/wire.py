@@ -7,7 +7,6 @@ from ._compat import Struct, crc32, text as text_type
 
 MAX_TEXT = 30000
 FIXED_BYTES = 120
-HEAD_BYTES = 32
 STEP_BYTES = 32
 
 KIND_TRANSACTION = 1
@@ -33,8 +32,8 @@ MAX_CACHED = 1000
 
 _length = Struct('<H').pack
 _fixed = Struct('<Q16sQQQIHBxIIQIIB7x').pack
-_place = Struct('<QBBHIQQ').pack
-_lead = Struct('<II').pack
+_place = Struct('<QQQ').pack  # kind, version, fixed bytes and flags; ring; sequence
+_word = Struct('<Q').pack
 pack_step = Struct('<IBBHIIiIQ').pack
 
 _GAPS = [b'\0' * (-size % 8) for size in range(8)]
@@ -121,16 +120,19 @@ _KEYS = frozenset((str, text_type, type(None)))
 
 
 def transaction(flags, identity, trace, parent, start, duration, cpu, status, kind, cut, thread, head, steps, count, attributes):
-    """(flags, bytes from 32 on). `head` holds the encoded texts, `steps` and `attributes` are bytes."""
+    """The bytes from 32 on, in full: what the vectors are made with. `tx.py` packs the same in fewer words."""
     return _fixed(identity, trace, parent, start, duration, cpu, status, kind, count, cut, thread,
                   len(head), len(steps), 12) + head + steps + attributes
 
 
 def sealed(body, flags, ring, sequence, position):
     """The whole frame for this place, with the gap behind it."""
-    place = _place(position, KIND_TRANSACTION, 1, FIXED_BYTES, flags, ring, sequence)
-    size = len(body)
-    return (_lead(size + 32, crc32(body, crc32(place)) & 0xffffffff) + place[8:] + body + _GAPS[size & 7])
+    data = _place(_KIND | flags << 32, ring, sequence) + body
+    size = len(data) + 8
+    return _word(size | crc32(data, crc32(_word(position))) << 32) + data + _GAPS[size & 7]
+
+
+_KIND = KIND_TRANSACTION | 1 << 8 | FIXED_BYTES << 16
 
 
 def step(kind, flags, parent, start, duration, value, repeat, span, tail):
