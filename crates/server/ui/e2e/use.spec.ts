@@ -1,0 +1,166 @@
+import { readFileSync } from 'node:fs';
+import type { Active, TransactionList } from '../src/api/types';
+import { ask, expect, pastRange, test } from './page';
+
+test('the slowest query is two clicks away', async ({ page, watched }) => {
+  await watched.open('normal');
+  await page.getByRole('link', { name: 'Statistics' }).click();
+  await page.getByRole('link', { name: 'SQL', exact: true }).click();
+  await expect(page.locator('tbody tr').first()).toContainText(/SELECT/);
+  await expect(page.locator('tbody tr').first()).toContainText('%');
+});
+
+test('why a request failed: error, stack, cause and the line of code', async ({ page, watched }) => {
+  await watched.open('normal', '#/statistics?kind=error');
+  await page.getByRole('row', { name: /CardRefused/ }).getByRole('link', { name: 'Open' }).click();
+  await expect(page.getByRole('tabpanel')).toContainText('raise CardRefused(answer["reason"]) from error');
+  await expect(page.getByRole('tabpanel')).toContainText('Caused by');
+  await expect(page.getByRole('tabpanel')).toContainText('RemoteDisconnected');
+});
+
+test('a request that died with its process is named as such', async ({ page, watched }) => {
+  await watched.open('normal', '#/transactions?aborted=true&r=1h');
+  await expect(page.getByRole('row').filter({ hasText: '/report' }).first()).toContainText('aborted');
+  await page.getByRole('grid').focus();
+  await page.keyboard.press('j');
+  await page.keyboard.press('Enter');
+  await expect(page.getByRole('note')).toContainText('process died');
+});
+
+test('repeated statements are named, and the trace goes over both services', async ({ page, watched }) => {
+  const { from, to } = pastRange();
+  await watched.open('normal', `#/transactions?from=${from}&to=${to}&name=%2Forders%2F%3Cint%3Aid%3E&max_us=900000&min_us=100000`);
+  await page.getByRole('grid').focus();
+  await page.keyboard.press('j');
+  await page.keyboard.press('Enter');
+  await page.getByRole('tab', { name: /SQL/ }).click();
+  await expect(page.getByRole('note')).toContainText('12 times in a row');
+  await page.getByRole('tab', { name: 'Trace' }).click();
+  await expect(page.getByRole('tabpanel')).toContainText('2 transactions');
+  await expect(page.getByRole('tabpanel')).toContainText('stock · GET /stock/<sku>');
+});
+
+test('j and k walk through the list, in the list and in a profile', async ({ page, watched }) => {
+  const { from, to } = pastRange();
+  await watched.open('normal', `#/transactions?from=${from}&to=${to}&sort=elapsed`);
+  const list = await ask<TransactionList>(page, `/transactions?from=${from}&to=${to}&sort=elapsed&limit=5`);
+  await page.getByRole('grid').focus();
+  for (const key of ['j', 'j', 'k', 'Enter']) await page.keyboard.press(key);
+  await expect(page).toHaveURL(new RegExp(list.rows[0]!.id));
+  await page.keyboard.press('j');
+  await expect(page).toHaveURL(new RegExp(list.rows[1]!.id));
+  await expect(page.getByText('2 of ')).toBeVisible();
+  await page.keyboard.press('k');
+  await expect(page).toHaveURL(new RegExp(list.rows[0]!.id));
+  await page.goBack();
+  await expect(page.getByRole('grid')).toBeVisible();
+});
+
+test('filters are chips in the address bar, and back undoes them', async ({ page, watched }) => {
+  await watched.open('normal', '#/transactions');
+  await page.getByLabel('Status').selectOption('5xx');
+  await expect(page).toHaveURL(/status=5xx/);
+  await page.locator('.groups a').first().click();
+  await expect(page.locator('.chip')).toHaveCount(3);
+  await page.getByRole('button', { name: /Remove the filter Status/ }).click();
+  await expect(page).not.toHaveURL(/status=/);
+  await page.goBack();
+  await expect(page.locator('.chip')).toHaveCount(3);
+});
+
+test('a thousand rows scroll, of which few are in the page', async ({ page, watched }) => {
+  await watched.open('normal', '#/transactions');
+  const grid = page.getByRole('grid');
+  await expect(grid).toHaveAttribute('aria-rowcount', '1001');
+  await grid.focus();
+  await page.keyboard.press('End');
+  await expect(page.locator('#tx-999')).toContainText(/ms|s/);
+  expect(await page.locator('[role=row]').count()).toBeLessThan(80);
+});
+
+test('CSV has no cell that a spreadsheet would run', async ({ page, watched }) => {
+  await watched.open('normal', '#/transactions');
+  await expect(page.getByRole('grid')).toBeVisible();
+  const waiting = page.waitForEvent('download');
+  await page.getByRole('button', { name: 'CSV' }).click();
+  const text = readFileSync((await (await waiting).path())!, 'utf8');
+  const lines = text.replace('\ufeff', '').trim().split('\r\n');
+  expect(lines[0]).toContain('elapsed_us');
+  expect(lines.length).toBeGreaterThan(100);
+  expect(lines.flatMap((line) => line.split(',')).filter((cell) => /^"?[=+@\t]/.test(cell))).toEqual([]);
+});
+
+test('running transactions: the longest on top, nothing jumps under the pointer', async ({ page, watched }) => {
+  await watched.open('normal', '#/active');
+  const ids = () => page.locator('li[data-id]').evaluateAll((rows) => rows.map((row) => (row as HTMLElement).dataset['id']!));
+  await expect.poll(async () => (await ids()).length, { timeout: 30_000 }).toBeGreaterThan(2);
+  await page.locator('li[data-id]').first().hover();
+  const before = await ids();
+  await page.waitForTimeout(3500);
+  const after = await ids();
+  expect(after.slice(0, before.length)).toEqual(before);
+  await page.mouse.move(5, 5);
+  const active = await ask<Active>(page, '/active');
+  expect([...active.rows].sort((a, b) => b.elapsed_us - a.elapsed_us)).toEqual(active.rows);
+});
+
+test('scope and time are in the address bar and hold on every view', async ({ page, watched }) => {
+  await watched.open('normal');
+  await page.getByRole('button', { name: 'Services and instances' }).click();
+  await page.getByLabel('stock', { exact: true }).check();
+  await page.keyboard.press('Escape');
+  await expect(page).toHaveURL(/service=stock/);
+  await page.getByRole('button', { name: 'Time range' }).click();
+  await page.getByRole('button', { name: 'Last hour' }).click();
+  await page.getByRole('link', { name: 'Transactions', exact: true }).click();
+  await expect(page).toHaveURL(/transactions\?(.*service=stock.*r=1h|.*r=1h.*service=stock)/);
+  await expect(page.getByRole('row').filter({ hasText: '/orders' })).toHaveCount(0);
+});
+
+test('space pauses, and one click goes back to live', async ({ page, watched }) => {
+  await watched.open('normal');
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+  await page.keyboard.press(' ');
+  await expect(page).toHaveURL(/from=\d+&to=\d+/);
+  await page.getByRole('button', { name: 'Live' }).click();
+  await expect(page).not.toHaveURL(/from=/);
+});
+
+test('the number keys change views and ? explains', async ({ page, watched }) => {
+  await watched.open('normal');
+  await page.keyboard.press('4');
+  await expect(page.getByRole('heading', { name: 'Statistics' })).toBeVisible();
+  await page.keyboard.press('?');
+  await expect(page.getByRole('dialog')).toContainText('Select a range');
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('1');
+  await expect(page).toHaveURL(/#\/$/);
+});
+
+test('live figures move by themselves', async ({ page, watched }) => {
+  await watched.open('normal');
+  const area = page.getByRole('application', { name: /Hitmap/ });
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+  const before = await area.getAttribute('data-from');
+  await expect.poll(() => area.getAttribute('data-from'), { timeout: 12_000 }).not.toBe(before);
+});
+
+test('without a live stream the page asks, says so, and still shows data', async ({ page, watched }) => {
+  watched.expected.push(/503/);
+  await watched.open('nolive');
+  await expect(page.getByText('The live stream is interrupted')).toBeVisible({ timeout: 15_000 });
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+  await expect(page.locator('.running .centre b')).toHaveText(/\d/);
+});
+
+test('a server that has gone is said, and found again', async ({ page, watched, context }) => {
+  watched.expected.push(/Failed to load resource|ERR_/);
+  await watched.open('normal');
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+  await context.setOffline(true);
+  await page.route('**/api/**', (route) => route.abort());
+  await expect(page.getByText('The server does not answer')).toBeVisible({ timeout: 20_000 });
+  await page.unroute('**/api/**');
+  await context.setOffline(false);
+  await expect(page.getByText('The server does not answer')).toHaveCount(0, { timeout: 20_000 });
+});
