@@ -55,22 +55,10 @@ impl Settings {
         }
     }
 
-    /// For tests and tools: servers at these addresses.
-    pub fn servers(addresses: Vec<Address>, licence: &str) -> Self {
+    pub fn new(target: Target, licence: &str) -> Self {
         Self {
-            target: Target::Servers {
-                addresses,
-                anywhere: false,
-            },
+            target,
             licence: Licence(licence.to_owned()),
-        }
-    }
-
-    /// For tests and tools: the server that keeps its files here.
-    pub fn local(data_dir: PathBuf) -> Self {
-        Self {
-            target: Target::Local { data_dir },
-            licence: Licence::default(),
         }
     }
 }
