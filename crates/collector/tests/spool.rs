@@ -234,7 +234,11 @@ fn without_a_directory_memory_is_all_there_is() {
     assert_eq!(known.notes.len(), 1);
     spool.append(
         at(0),
-        vec![record(1, 1, 3, 0), record(1, 4, 4, 17 << 20), record(1, 5, 6, 0)],
+        vec![
+            record(1, 1, 3, 0),
+            record(1, 4, 4, 17 << 20),
+            record(1, 5, 6, 0),
+        ],
     );
     assert_eq!(spool.losses().disk_full, 4);
     assert_eq!(drain(&mut spool), 2);
@@ -307,7 +311,11 @@ fn cut_at_every_byte_it_opens_and_sends_what_is_left() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("1");
     let whole = small_spool(&dir);
-    for (index, (name, bytes)) in whole.iter().enumerate().filter(|(_, (name, _))| name != "lock") {
+    for (index, (name, bytes)) in whole
+        .iter()
+        .enumerate()
+        .filter(|(_, (name, _))| name != "lock")
+    {
         for length in 0..bytes.len() {
             let mut cut = whole.clone();
             cut[index].1.truncate(length);
@@ -320,7 +328,10 @@ fn cut_at_every_byte_it_opens_and_sends_what_is_left() {
                 assert!(sent >= 6, "{name} cut at {length}: sent {sent}");
             } else {
                 // What was cut off was not taken from its ring either.
-                assert!(sent <= last, "{name} cut at {length}: sent {sent}, last {last}");
+                assert!(
+                    sent <= last,
+                    "{name} cut at {length}: sent {sent}, last {last}"
+                );
             }
             spool.append(at(1), vec![record(1, 11, 11, 0)]);
             assert_eq!(drain(&mut spool), 1, "{name} cut at {length}");
@@ -333,7 +344,11 @@ fn with_any_bit_flipped_nothing_wrong_is_sent_and_the_rest_is_counted() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("1");
     let whole = small_spool(&dir);
-    for (index, (name, bytes)) in whole.iter().enumerate().filter(|(_, (name, _))| name != "lock") {
+    for (index, (name, bytes)) in whole
+        .iter()
+        .enumerate()
+        .filter(|(_, (name, _))| name != "lock")
+    {
         for offset in 0..bytes.len() {
             let mut flipped = whole.clone();
             flipped[index].1[offset] ^= 1 << (offset % 8);
