@@ -146,6 +146,6 @@ def attributes(pairs):
         return EMPTY
     parts = [_length(len(pairs))]
     for key, value in pairs:
-        parts.append(encode(key))
-        parts.append(encode(value))
+        parts.append(text(key))
+        parts.append(text(value))
     return b''.join(parts)

@@ -4,7 +4,7 @@ Statements are seen by the drivers' own files: Django's SQLite through `sqlite3.
 """
 import sys
 
-from ..guard import guarded
+from ..guard import guarded, ours
 from ..hooks import wrap
 from ..tx import NO_STEP, activate, current, deactivate
 from . import wsgi
@@ -138,17 +138,20 @@ def failed(tx, error):
     tx.handle(type(error), error, getattr(error, '__traceback__', None) or sys.exc_info()[2])
 
 
-@guarded
 def name(tx, match):
-    state = match.__dict__
-    route = state.get('route') or state.get(ROUTE)
-    if route is not None:
-        tx.set_name(_names.get(route) or readable(route))
-    elif ROUTE in state:
-        tx.set_name('/')
-    view = state.get('_func_path')
-    if view:
-        tx.set('code.function.name', view)
+    try:
+        state = match.__dict__
+        route = state.get('route')
+        if route is None:
+            route = state.get(ROUTE)
+        if route is not None:
+            tx.set_name(_names.get(route) or readable(route))
+        view = state.get('_func_path')
+        if view is not None:
+            tx.set('code.function.name', view)
+    except BaseException:
+        if not ours():
+            raise
 
 
 def readable(route):
