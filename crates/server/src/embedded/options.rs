@@ -1,14 +1,6 @@
-//! The embedded engine: WAL → columns in memory → Parquet segments, in one directory.
+//! What can be set, and what can go wrong at the door.
 
-use crate::engine::{AppendError, Appended};
-use crate::model::ModelBatch;
 use std::fmt;
-use std::future::Future;
-use std::path::Path;
-
-/// Storage of one data directory. Cheap to share behind an `Arc`; one process at a time may hold a directory.
-#[derive(Debug)]
-pub struct Engine {}
 
 /// Limits; the defaults suit one machine.
 #[derive(Clone, Debug)]
@@ -24,18 +16,21 @@ pub struct Options {
     pub floor_percent: u64,
     /// Whole data directory; oldest goes first.
     pub max_bytes: u64,
-    /// Days that rows, steps, logs and metrics are kept, meters of 5 s, meters of 1 min, statistics.
     pub keep: Keep,
+    /// How often old segments are looked for, to merge and to remove them.
+    pub tidy_every_us: i64,
 }
 
-/// Ages in days.
+/// Ages in days, by kind.
 #[derive(Clone, Debug)]
 pub struct Keep {
     pub transactions: u32,
     pub steps: u32,
     pub logs: u32,
     pub metrics: u32,
+    /// Steps of five seconds.
     pub meters: u32,
+    /// Steps of a minute.
     pub minutes: u32,
     pub statistics: u32,
 }
@@ -64,6 +59,7 @@ impl Default for Options {
             floor_percent: 5,
             max_bytes: 20 << 30,
             keep: Keep::default(),
+            tidy_every_us: 60_000_000,
         }
     }
 }
@@ -120,39 +116,3 @@ impl fmt::Display for ProjectError {
 }
 
 impl std::error::Error for ProjectError {}
-
-impl Engine {
-    /// Opens or creates a data directory and recovers whatever a crash left.
-    pub fn open(_dir: &Path, _options: Options) -> Result<Self, OpenError> {
-        Err(OpenError::Storage("not built yet".to_owned()))
-    }
-
-    /// Opens a stopped server's directory for queries; nothing in it changes.
-    pub fn open_read_only(_dir: &Path) -> Result<Self, OpenError> {
-        Err(OpenError::Storage("not built yet".to_owned()))
-    }
-
-    /// Resolves when the batch is on disk (and visible to queries), or at once with a reason to retry.
-    pub fn append(
-        &self,
-        _batch: ModelBatch,
-    ) -> impl Future<Output = Result<Appended, AppendError>> + Send + 'static + use<> {
-        async { Err(AppendError::Stopped) }
-    }
-
-    pub fn projects(&self) -> Result<Vec<Project>, ProjectError> {
-        Ok(Vec::new())
-    }
-
-    pub fn create_project(&self, _name: &str, _licence: &str) -> Result<Project, ProjectError> {
-        Err(ProjectError::Unknown)
-    }
-
-    /// Replaces a project's licence; the old one no longer opens anything.
-    pub fn set_licence(&self, _name: &str, _licence: &str) -> Result<Project, ProjectError> {
-        Err(ProjectError::Unknown)
-    }
-
-    /// Finishes what waits and closes the directory. Dropping does the same without waiting for queries.
-    pub fn close(&self) {}
-}

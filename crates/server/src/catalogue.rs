@@ -1,0 +1,433 @@
+//! The catalogue: what is small and changes, in SQLite. Segments that count, how far the WAL is in
+//! them, what the ledger held at that moment, projects (`docs/storage.md` §6).
+//!
+//! A segment counts from the transaction that registers it; before, the WAL still has its rows.
+
+use crate::embedded::{OpenError, Project, ProjectError};
+use crate::ledger::Ledger;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    db: Connection,
+    dir: PathBuf,
+}
+
+/// Where a flush left off: everything up to this WAL record is in segments.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Checkpoint {
+    pub(crate) wal_upto: u64,
+    pub(crate) ledger: Ledger,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) id: u64,
+    pub(crate) manifest: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct SavedProjects {
+    projects: Vec<SavedProject>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedProject {
+    id: u32,
+    name: String,
+    licence: String,
+    created_us: i64,
+}
+
+impl Catalogue {
+    /// Opens or creates it. `None` = there is one, but it is damaged; it was renamed.
+    pub(crate) fn open(dir: &Path, now_us: i64) -> Result<Option<Self>, OpenError> {
+        let path = dir.join(FILE);
+        match Self::try_open(dir, now_us) {
+            Ok(catalogue) => Ok(Some(catalogue)),
+            Err(Failure::Damaged) => {
+                fs::rename(&path, dir.join(format!("{FILE}.damaged-{now_us}")))
+                    .map_err(OpenError::Io)?;
+                let journal = dir.join(format!("{FILE}-journal"));
+                if journal.exists() {
+                    fs::remove_file(journal).map_err(OpenError::Io)?;
+                }
+                Ok(None)
+            }
+            Err(Failure::Other(why)) => Err(OpenError::Storage(why)),
+        }
+    }
+
+    fn try_open(dir: &Path, now_us: i64) -> Result<Self, Failure> {
+        let path = dir.join(FILE);
+        make_private(&path).map_err(|e| Failure::Other(e.to_string()))?;
+        let db = Connection::open(&path)?;
+        db.pragma_update(None, "journal_mode", "DELETE")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if sound != "ok" {
+            return Err(Failure::Damaged);
+        }
+        let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version > VERSION {
+            return Err(Failure::Other(
+                "the catalogue was written by a newer version".to_owned(),
+            ));
+        }
+        db.execute_batch(SCHEMA)?;
+        db.pragma_update(None, "user_version", VERSION)?;
+        let catalogue = Self {
+            db,
+            dir: dir.to_owned(),
+        };
+        catalogue.restore_projects(now_us)?;
+        Ok(catalogue)
+    }
+
+    pub(crate) fn segments(&self) -> Result<Vec<Registered>, rusqlite::Error> {
+        let mut all = self
+            .db
+            .prepare("SELECT id, manifest FROM segments ORDER BY id")?;
+        let rows = all.query_map([], |row| {
+            Ok(Registered {
+                id: row.get::<_, i64>(0)?.cast_unsigned(),
+                manifest: row.get(1)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// The next segment's id; never given twice, also if the segment is never registered.
+    pub(crate) fn next_id(&mut self) -> Result<u64, rusqlite::Error> {
+        self.db.execute(
+            "INSERT INTO meta (key, number) VALUES ('next_segment', 2)
+             ON CONFLICT (key) DO UPDATE SET number = number + 1",
+            [],
+        )?;
+        let next: i64 = self.db.query_row(
+            "SELECT number FROM meta WHERE key = 'next_segment'",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(next.cast_unsigned() - 1)
+    }
+
+    pub(crate) fn skip_ids_to(&mut self, id: u64) -> Result<(), rusqlite::Error> {
+        self.db.execute(
+            "INSERT INTO meta (key, number) VALUES ('next_segment', ?1)
+             ON CONFLICT (key) DO UPDATE SET number = max(number, ?1)",
+            [id.cast_signed()],
+        )?;
+        Ok(())
+    }
+
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint, rusqlite::Error> {
+        let row = self
+            .db
+            .query_row(
+                "SELECT number, bytes FROM meta WHERE key = 'checkpoint'",
+                [],
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
+            )
+            .optional()?;
+        Ok(
+            row.map_or_else(Checkpoint::default, |(upto, bytes)| Checkpoint {
+                wal_upto: upto.cast_unsigned(),
+                // Written by another version: instances and windows begin anew.
+                ledger: Ledger::decode(&bytes).unwrap_or_default(),
+            }),
+        )
+    }
+
+    /// The moment from which a flushed segment counts and its part of the WAL does not.
+    pub(crate) fn register(
+        &mut self,
+        segment: Option<&Registered>,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), rusqlite::Error> {
+        let tx = self.db.transaction()?;
+        if let Some(segment) = segment {
+            insert(&tx, segment)?;
+        }
+        tx.execute(
+            "INSERT OR REPLACE INTO meta (key, number, bytes) VALUES ('checkpoint', ?1, ?2)",
+            params![
+                checkpoint.wal_upto.cast_signed(),
+                checkpoint.ledger.encode()
+            ],
+        )?;
+        tx.commit()
+    }
+
+    /// The moment from which a merged segment counts and the ones it was merged from do not.
+    pub(crate) fn replace(
+        &mut self,
+        old: &[u64],
+        new: Option<&Registered>,
+    ) -> Result<(), rusqlite::Error> {
+        let tx = self.db.transaction()?;
+        for id in old {
+            tx.execute("DELETE FROM segments WHERE id = ?1", [id.cast_signed()])?;
+        }
+        if let Some(new) = new {
+            insert(&tx, new)?;
+        }
+        tx.commit()
+    }
+
+    pub(crate) fn projects(&self) -> Result<Vec<Project>, ProjectError> {
+        let mut all = self
+            .db
+            .prepare("SELECT id, name, licence, created_us FROM projects ORDER BY id")
+            .map_err(project_error)?;
+        let rows = all
+            .query_map([], |row| {
+                Ok(Project {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    licence: row.get(2)?,
+                    created_us: row.get(3)?,
+                })
+            })
+            .map_err(project_error)?;
+        rows.collect::<Result<_, _>>().map_err(project_error)
+    }
+
+    pub(crate) fn create_project(
+        &self,
+        name: &str,
+        licence: &str,
+        now_us: i64,
+    ) -> Result<Project, ProjectError> {
+        let projects = self.projects()?;
+        if projects.iter().any(|p| p.name == name) {
+            return Err(ProjectError::Exists);
+        }
+        check_licence(&projects, name, licence)?;
+        self.db
+            .execute(
+                "INSERT INTO projects (name, licence, created_us) VALUES (?1, ?2, ?3)",
+                params![name, licence, now_us],
+            )
+            .map_err(project_error)?;
+        self.save_and_find(name)
+    }
+
+    pub(crate) fn set_licence(&self, name: &str, licence: &str) -> Result<Project, ProjectError> {
+        let projects = self.projects()?;
+        if !projects.iter().any(|p| p.name == name) {
+            return Err(ProjectError::Unknown);
+        }
+        check_licence(&projects, name, licence)?;
+        self.db
+            .execute(
+                "UPDATE projects SET licence = ?2 WHERE name = ?1",
+                params![name, licence],
+            )
+            .map_err(project_error)?;
+        self.save_and_find(name)
+    }
+
+    fn save_and_find(&self, name: &str) -> Result<Project, ProjectError> {
+        let projects = self.projects()?;
+        self.save_projects(&projects)
+            .map_err(|error| ProjectError::Storage(error.to_string()))?;
+        let found = projects.into_iter().find(|p| p.name == name);
+        found.ok_or(ProjectError::Unknown)
+    }
+
+    /// A copy beside the catalogue: a damaged catalogue must not lock every agent out.
+    fn save_projects(&self, projects: &[Project]) -> io::Result<()> {
+        let saved = SavedProjects {
+            projects: projects
+                .iter()
+                .map(|p| SavedProject {
+                    id: p.id,
+                    name: p.name.clone(),
+                    licence: p.licence.clone(),
+                    created_us: p.created_us,
+                })
+                .collect(),
+        };
+        let text = serde_json::to_vec_pretty(&saved)?;
+        let temporary = self.dir.join(format!("{PROJECTS}.new"));
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(temporary, self.dir.join(PROJECTS))?;
+        fs::File::open(&self.dir)?.sync_all()
+    }
+
+    /// A new catalogue takes the projects of the one that was lost; there is always a default one.
+    fn restore_projects(&self, now_us: i64) -> Result<(), rusqlite::Error> {
+        let known: i64 = self
+            .db
+            .query_row("SELECT count(*) FROM projects", [], |row| row.get(0))?;
+        if known > 0 {
+            return Ok(());
+        }
+        let text = fs::read(self.dir.join(PROJECTS)).unwrap_or_default();
+        let saved: SavedProjects = serde_json::from_slice(&text).unwrap_or_default();
+        for project in saved.projects {
+            self.db.execute(
+                "INSERT OR IGNORE INTO projects (id, name, licence, created_us) VALUES (?1, ?2, ?3, ?4)",
+                params![project.id, project.name, project.licence, project.created_us],
+            )?;
+        }
+        self.db.execute(
+            "INSERT OR IGNORE INTO projects (id, name, licence, created_us) VALUES (1, 'default', '', ?1)",
+            [now_us],
+        )?;
+        Ok(())
+    }
+}
+
+fn insert(db: &Connection, segment: &Registered) -> Result<(), rusqlite::Error> {
+    db.execute(
+        "INSERT OR REPLACE INTO segments (id, manifest) VALUES (?1, ?2)",
+        params![segment.id.cast_signed(), segment.manifest],
+    )?;
+    Ok(())
+}
+
+fn check_licence(projects: &[Project], name: &str, licence: &str) -> Result<(), ProjectError> {
+    let taken = !licence.is_empty()
+        && projects
+            .iter()
+            .any(|p| p.name != name && p.licence == licence);
+    if taken {
+        return Err(ProjectError::LicenceTaken);
+    }
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn project_error(error: rusqlite::Error) -> ProjectError {
+    ProjectError::Storage(error.to_string())
+}
+
+/// SQLite would make the file with the umask's mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    let opened = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match opened {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+enum Failure {
+    Damaged,
+    Other(String),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged,
+            _ => Self::Other(format!("cannot open the catalogue: {error}")),
+        }
+    }
+}
+
+pub(crate) const FILE: &str = "catalogue.db";
+const PROJECTS: &str = "projects.json";
+const VERSION: i64 = 1;
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, number INTEGER, bytes BLOB);
+CREATE TABLE IF NOT EXISTS segments (id INTEGER PRIMARY KEY, manifest TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS projects (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    licence TEXT NOT NULL,
+    created_us INTEGER NOT NULL
+);";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn projects_survive_a_lost_catalogue() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let catalogue = Catalogue::open(dir.path(), 5)
+            .expect("opens")
+            .expect("sound");
+        assert_eq!(catalogue.projects().expect("lists").len(), 1);
+        let shop = catalogue
+            .create_project("shop", "key-1", 6)
+            .expect("creates");
+        assert!(matches!(
+            catalogue.create_project("shop", "key-2", 6),
+            Err(ProjectError::Exists)
+        ));
+        assert!(matches!(
+            catalogue.create_project("other", "key-1", 6),
+            Err(ProjectError::LicenceTaken)
+        ));
+        assert!(matches!(
+            catalogue.set_licence("nobody", "x"),
+            Err(ProjectError::Unknown)
+        ));
+        catalogue.set_licence("shop", "key-3").expect("rotates");
+        drop(catalogue);
+        fs::write(dir.path().join(FILE), [7; 4096]).expect("writes");
+        assert!(Catalogue::open(dir.path(), 7).expect("renames").is_none());
+        let again = Catalogue::open(dir.path(), 8)
+            .expect("opens")
+            .expect("sound");
+        let projects = again.projects().expect("lists");
+        assert_eq!(projects.len(), 2);
+        assert_eq!(
+            (projects[1].id, projects[1].licence.as_str()),
+            (shop.id, "key-3")
+        );
+    }
+
+    #[test]
+    fn ids_are_given_once_and_the_checkpoint_moves_with_the_segment() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut catalogue = Catalogue::open(dir.path(), 5)
+            .expect("opens")
+            .expect("sound");
+        assert_eq!(
+            catalogue.checkpoint().expect("reads"),
+            Checkpoint::default()
+        );
+        assert_eq!(catalogue.next_id().expect("gives"), 1);
+        assert_eq!(catalogue.next_id().expect("gives"), 2);
+        let segment = Registered {
+            id: 2,
+            manifest: "{}".into(),
+        };
+        let checkpoint = Checkpoint {
+            wal_upto: 9,
+            ledger: Ledger::default(),
+        };
+        catalogue
+            .register(Some(&segment), &checkpoint)
+            .expect("registers");
+        drop(catalogue);
+        let mut catalogue = Catalogue::open(dir.path(), 5)
+            .expect("opens")
+            .expect("sound");
+        assert_eq!(catalogue.segments().expect("lists"), [segment]);
+        assert_eq!(catalogue.checkpoint().expect("reads").wal_upto, 9);
+        assert_eq!(catalogue.next_id().expect("gives"), 3);
+        catalogue.replace(&[2], None).expect("removes");
+        assert_eq!(catalogue.segments().expect("lists"), []);
+    }
+}
