@@ -8,28 +8,39 @@ use crate::pipeline::{
     self, Committed, Counters, HostFigures, Now, Pipeline, ProcessFigures, RingInfo, SlotSnapshot,
 };
 use crate::spool::Limits;
-use std::path::{Path, PathBuf};
+use crate::uplink::{Settings, State, Uplink};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use whatap_wire::Frame;
 
 pub(crate) struct Back {
     pipeline: Pipeline,
     outbox: Arc<Outbox>,
+    uplink: Uplink,
     committed: Committed,
 }
 
 /// Where the data goes, for the doctor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) spool_bytes: u64,
+    /// Empty unless connected.
     pub(crate) server: String,
-    pub(crate) state: String,
-    pub(crate) url: String,
+    /// One word.
+    pub(crate) state: &'static str,
+    /// One line.
+    pub(crate) text: String,
 }
 
 impl Back {
-    pub(crate) fn open(home: &Path, launches: &Launches, journal: &Journal, now: Now) -> Self {
+    pub(crate) fn open(
+        home: &Path,
+        launches: &Launches,
+        journal: &Journal,
+        now: Now,
+    ) -> io::Result<Self> {
         let spools = home::directory(home, "spool").unwrap_or_else(|_| home.join("spool"));
         let options = pipeline::Options {
             spools,
@@ -39,11 +50,19 @@ impl Back {
         for note in notes {
             journal.line(&note);
         }
-        Self {
+        let log = journal.clone();
+        let settings = Settings::of(&launches.own().resolved);
+        let uplink = Uplink::start(
+            outbox.clone(),
+            settings,
+            Box::new(move |line| log.line(line)),
+        )?;
+        Ok(Self {
             pipeline,
             outbox,
+            uplink,
             committed: Committed::default(),
-        }
+        })
     }
 
     /// Frames of this ring up to here are spooled.
@@ -91,14 +110,18 @@ impl Back {
     }
 
     /// The instance's own options are new.
-    pub(crate) fn change(&mut self, _own: &Options) {}
-
-    pub(crate) fn wants_server(&self) -> bool {
-        false
+    pub(crate) fn change(&mut self, own: &Options) {
+        self.uplink.change(Settings::of(&own.resolved));
     }
 
-    pub(crate) fn server_data_dir(&self) -> PathBuf {
-        PathBuf::new()
+    /// Local mode, there is something to send, and no server takes it.
+    pub(crate) fn wants_server(&self) -> bool {
+        self.uplink.wants_server()
+    }
+
+    /// Somebody waits: no lingering for more.
+    pub(crate) fn hurry(&self) -> bool {
+        self.outbox.flush(Duration::from_millis(5))
     }
 
     pub(crate) const fn committed(&self) -> Committed {
@@ -110,19 +133,55 @@ impl Back {
     }
 
     pub(crate) fn status(&self) -> Status {
+        let state = self.uplink.state();
+        let server = if let State::Connected { server } = &state {
+            server.clone()
+        } else {
+            String::new()
+        };
         Status {
             spool_bytes: self.outbox.bytes(),
-            ..Status::default()
+            server,
+            state: state.name(),
+            text: state.to_string(),
         }
     }
 
-    /// Sends what it can within this time; says whether that was everything.
+    /// Sends what it can within this time, but does not wait for a server that cannot be reached. Says whether everything
+    /// was sent.
     pub(crate) fn close(self, patience: Duration) -> bool {
-        let sent = self.outbox.flush(patience);
-        self.outbox.stop();
+        let started = Instant::now();
+        let mut sent = self.outbox.flush(Duration::ZERO);
+        while !sent {
+            let longest = if self.is_worth_waiting() {
+                patience
+            } else {
+                patience.min(UNREACHABLE)
+            };
+            if started.elapsed() >= longest {
+                break;
+            }
+            sent = self.outbox.flush(Duration::from_millis(50));
+        }
+        // The process ends anyway; a request under way gets this chance to be acknowledged.
+        let _ended = self.uplink.stop(Duration::from_millis(500));
         sent
     }
+
+    fn is_worth_waiting(&self) -> bool {
+        matches!(
+            self.uplink.state(),
+            State::Idle
+                | State::Connected { .. }
+                | State::Busy { .. }
+                | State::TimedOut(_)
+                | State::Broken(_)
+        )
+    }
 }
+
+/// A server that cannot be reached may just be starting.
+const UNREACHABLE: Duration = Duration::from_secs(1);
 
 fn limits(own: &Options) -> Limits {
     Limits {

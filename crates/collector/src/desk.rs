@@ -639,6 +639,10 @@ impl Collector {
 
     /// After a commit: who waits for what was before it, and has it been acknowledged?
     pub(crate) fn answer_waiting(&mut self, now: Now) {
+        if self.desk.waiting.is_empty() {
+            return;
+        }
+        self.back.hurry();
         let (committed, acknowledged) = (self.back.committed(), self.back.acknowledged());
         let mut waiting = std::mem::take(&mut self.desk.waiting);
         waiting.retain_mut(|one| {
@@ -676,7 +680,19 @@ impl Collector {
             .with("spool_bytes", state.spool_bytes)
             .with("server", state.server)
             .with("state", state.state)
-            .with("server_url", state.url)
+            .with("state_text", state.text)
+            .with("server_url", self.server_url())
+    }
+
+    /// The dashboard's address, as far as we know it: the local server writes it down.
+    fn server_url(&self) -> String {
+        let own = &self.launches.own().resolved;
+        let file = own.local_server_data_dir().join("server.json");
+        let text = own.is_local().then(|| std::fs::read(file).ok()).flatten();
+        let json: Option<serde_json::Value> =
+            text.and_then(|text| serde_json::from_slice(&text).ok());
+        json.and_then(|json| Some(json.get("url")?.as_str()?.to_owned()))
+            .unwrap_or_default()
     }
 
     fn options(&self) -> Message {

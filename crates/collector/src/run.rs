@@ -216,7 +216,7 @@ impl Collector {
         let journal = Journal::open(&home, "collector");
         let launches = Launches::new(&home, &launch.to_string());
         let started = Instant::now();
-        let back = Back::open(&home, &launches, &journal, now_since(started));
+        let back = Back::open(&home, &launches, &journal, now_since(started))?;
         let host = nix::unistd::gethostname()
             .ok()
             .and_then(|name| name.into_string().ok())
@@ -479,9 +479,16 @@ impl Collector {
             self.desk.tidy(now);
             self.look_for_clients(now);
         }
-        if self.back.wants_server() {
-            self.desk.ask_for_server(now, &self.back.server_data_dir());
+        if self.may_start_server() && self.back.wants_server() {
+            let data_dir = self.launches.own().resolved.local_server_data_dir();
+            self.desk.ask_for_server(now, &data_dir);
         }
+    }
+
+    /// Without a terminal only when told so, or when the launch has had one started.
+    fn may_start_server(&self) -> bool {
+        self.launches.own().resolved.text("local_server") == "true"
+            || self.launch.get("_server").is_some()
     }
 
     /// Running transactions: once a second while there are any, and once more.
@@ -598,6 +605,8 @@ impl Collector {
         self.read_rings(now);
         self.account_all(now);
         self.commit(now);
+        // Watchdogs that have lined up meanwhile must hear of a stop.
+        self.welcome();
         let sent = self.back.close(Duration::from_millis(LEAVE_MS));
         self.journal.line(if sent {
             "left, everything sent"

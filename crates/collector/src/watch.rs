@@ -289,7 +289,7 @@ struct Holder<'a> {
     waiters: Vec<OwnedFd>,
     collector: Option<Collector>,
     deaths: Deaths,
-    /// Set once nothing is to be started any more.
+    /// Set once nothing is to be started any more: until when, and whether waiters and server go too.
     ending: Option<(Instant, bool)>,
 }
 
@@ -494,11 +494,14 @@ impl<'a> Holder<'a> {
                 let token = message.value("token").unwrap_or_default().to_owned();
                 self.tokens.insert(token, message.renamed("known"));
             }
+            ("wait", Some(fd)) if self.stopping() => tell_to_stop(&fd),
             ("wait", Some(fd)) if self.waiters.len() < MAX_WAITERS => self.waiters.push(fd),
             ("server", _) => self.dog.server.request(message.value("data_dir")),
             ("stop", fd) => {
                 self.dog.until_end.extend(fd);
-                self.stop_waiters();
+                self.waiters
+                    .drain(..)
+                    .for_each(|waiter| tell_to_stop(&waiter));
                 self.tell_to_leave(0, true);
             }
             ("done", _) => {
@@ -516,17 +519,16 @@ impl<'a> Holder<'a> {
         }
     }
 
-    fn stop_waiters(&mut self) {
-        for waiter in &self.waiters {
-            let _gone = instance::send(waiter.as_fd(), &Message::new("stop"), &[]);
-        }
+    /// Whether all of the instance is to end, not only this watchdog.
+    fn stopping(&self) -> bool {
+        self.ending.is_some_and(|(_, everything)| everything)
     }
 
     /// `clients_ms`: how long the applications may go on.
-    fn tell_to_leave(&mut self, clients_ms: u64, with_server: bool) {
+    fn tell_to_leave(&mut self, clients_ms: u64, everything: bool) {
         self.say(Message::new("leave").with("clients_ms", clients_ms));
-        let with_server = with_server || self.ending.is_some_and(|(_, server)| server);
-        self.ending = Some((Instant::now() + LEAVE, with_server));
+        let everything = everything || self.stopping();
+        self.ending = Some((Instant::now() + LEAVE, everything));
     }
 
     /// A waiter says nothing any more; when its connection is readable, it has gone.
@@ -755,6 +757,10 @@ impl Server {
         }
         self.child = None;
     }
+}
+
+fn tell_to_stop(waiter: &OwnedFd) {
+    let _gone = instance::send(waiter.as_fd(), &Message::new("stop"), &[]);
 }
 
 /// Hands descriptors to a child at fixed places, with an empty signal mask.

@@ -220,7 +220,7 @@ fn stop_ends_the_holder_and_who_waits_and_answers_when_that_is_done() {
     let home = Home::new();
     let _first = home.tracer();
     let _second = home.spawn_tracer(&[]);
-    wait_until("two watchdogs", || home.watchdogs() == 2);
+    wait_until("a watchdog in line", || home.lined_up() == 1);
     home.stop();
     wait_until("no watchdog", || home.watchdogs() == 0);
     assert!(instance::reach(&home.name).is_err());
@@ -347,16 +347,40 @@ impl Home {
     }
 
     fn watchdogs(&self) -> usize {
-        let home = format!("_home={};", self.path().display());
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let environments = processes.filter(|p| {
-            fs::read_to_string(p.path().join("comm"))
-                .is_ok_and(|comm| comm.trim() == "whatap_watch")
-        });
-        let environments = environments.filter_map(|p| fs::read(p.path().join("environ")).ok());
-        environments
-            .filter(|bytes| String::from_utf8_lossy(bytes).contains(&home))
+        self.watchdog_directories().len()
+    }
+
+    /// Watchdogs that are connected to the holder: with one socket.
+    fn lined_up(&self) -> usize {
+        let sockets = |directory: &PathBuf| {
+            let open = fs::read_dir(directory.join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            open.filter(|fd| {
+                fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+            })
             .count()
+        };
+        self.watchdog_directories()
+            .iter()
+            .filter(|directory| sockets(directory) == 1)
+            .count()
+    }
+
+    fn watchdog_directories(&self) -> Vec<PathBuf> {
+        let home = format!("_home={};", self.path().display());
+        let processes = fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path());
+        let ours = processes.filter(|directory| {
+            let is_watchdog = fs::read_to_string(directory.join("comm"))
+                .is_ok_and(|comm| comm.trim() == "whatap_watch");
+            let environment = fs::read(directory.join("environ")).unwrap_or_default();
+            is_watchdog && String::from_utf8_lossy(&environment).contains(&home)
+        });
+        ours.collect()
     }
 
     /// Asks the instance to stop and waits until it says that it has.
