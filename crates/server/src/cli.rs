@@ -29,7 +29,8 @@ pub struct Process {
     name = "whatap-server",
     version,
     about = "Takes in what agents send, stores it, and shows it",
-    max_term_width = 100
+    max_term_width = 100,
+    args_override_self = true
 )]
 struct CommandLine {
     /// Where everything is stored [default: $WHATAP_SERVER_DATA_DIR, else the user's data directory]
@@ -44,6 +45,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Runs in the foreground until SIGTERM or SIGINT (the default)
+    #[command(args_override_self = true)]
     Serve(Serve),
     /// Projects and their licences
     Project {
@@ -134,25 +136,26 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 pub fn main(process: Process) -> ExitCode {
+    ExitCode::from(status(process))
+}
+
+/// Runs a command line to its end and returns the exit status.
+pub fn status(process: Process) -> u8 {
     let command_line = match CommandLine::try_parse_from(&process.arguments) {
         Ok(command_line) => command_line,
         Err(error) => return report_parse(&error),
     };
     match run(command_line, &process) {
         Ok(code) => code,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => 0,
         Err(error) => {
             log::line(&format!("{error:#}"));
-            if error.is::<Usage>() {
-                ExitCode::from(2)
-            } else {
-                ExitCode::FAILURE
-            }
+            if error.is::<Usage>() { 2 } else { 1 }
         }
     }
 }
 
-fn run(command_line: CommandLine, process: &Process) -> anyhow::Result<ExitCode> {
+fn run(command_line: CommandLine, process: &Process) -> anyhow::Result<u8> {
     let CommandLine {
         data_dir,
         serve,
@@ -176,7 +179,7 @@ fn run(command_line: CommandLine, process: &Process) -> anyhow::Result<ExitCode>
             print(&link.url)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 impl Serve {
@@ -357,7 +360,7 @@ fn open(data_dir: &std::path::Path) -> anyhow::Result<Engine> {
     }
 }
 
-fn check(data_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+fn check(data_dir: &std::path::Path) -> anyhow::Result<u8> {
     bail!("cannot check {} yet", data_dir.display())
 }
 
@@ -367,14 +370,10 @@ fn running(data_dir: &std::path::Path) -> anyhow::Result<client::Client> {
 }
 
 /// One line for an error; help and version as they are, on stdout.
-fn report_parse(error: &clap::Error) -> ExitCode {
+fn report_parse(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
         let printed = write!(io::stdout(), "{error}").and_then(|()| io::stdout().flush());
-        return if printed.is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
+        return u8::from(printed.is_err());
     }
     use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
     if matches!(
@@ -382,7 +381,7 @@ fn report_parse(error: &clap::Error) -> ExitCode {
         DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand
     ) {
         log::line("a subcommand is missing, see `whatap-server --help`");
-        return ExitCode::from(2);
+        return 2;
     }
     let text = error.to_string();
     let first = text
@@ -393,7 +392,7 @@ fn report_parse(error: &clap::Error) -> ExitCode {
         .join(" ");
     let first = first.strip_prefix("error: ").unwrap_or(&first);
     log::line(&format!("{first}, see `whatap-server --help`"));
-    ExitCode::from(2)
+    2
 }
 
 /// Somebody closed our stdout (`| head`): nothing is wrong.
