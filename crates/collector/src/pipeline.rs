@@ -355,7 +355,9 @@ impl Pipeline {
             let record = active::record(now, slots, &state.patterns, ring.policy.normalise_paths);
             otlp::put_resource_items(&mut request, &state.resource, &record);
         }
-        self.outbox.show_active(request);
+        if !request.is_empty() {
+            self.outbox.show_active(request);
+        }
     }
 
     /// The ring is gone, all of it is taken: nothing is kept about it after the next commit.
@@ -453,16 +455,13 @@ fn ring_state<'a>(
     state
 }
 
-/// Causes in the order of the ring's header.
-const CAUSES: [&str; 8] = [
+/// Causes in the order of the ring's header; those behind them are of a later version.
+const CAUSES: [&str; 5] = [
     "queue_full",
     "too_big",
     "encode_error",
     "fork_discard",
     "exit",
-    "other",
-    "other",
-    "other",
 ];
 
 fn put_account(out: &mut Vec<u8>, now: Now, ring: u64, counters: &Counters, aborted: u64) {
@@ -489,6 +488,12 @@ fn put_account(out: &mut Vec<u8>, now: Now, ring: u64, counters: &Counters, abor
     for (cause, value) in CAUSES.into_iter().zip(counters.lost) {
         put_lost(out, now, ring, "tracer", cause, value);
     }
+    let other = counters
+        .lost
+        .iter()
+        .skip(CAUSES.len())
+        .fold(0, |sum, value| value.saturating_add(sum));
+    put_lost(out, now, ring, "tracer", "other", other);
     put_lost(out, now, ring, "collector", "damaged", counters.damaged);
 }
 

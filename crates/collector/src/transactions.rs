@@ -454,6 +454,7 @@ fn put_frame_error(out: &mut Vec<u8>, frame: &Frame<'_>) {
             class,
             frame.error_message,
             frame.error_stack,
+            None,
         );
     }
     if frame.is_error() {
@@ -461,15 +462,37 @@ fn put_frame_error(out: &mut Vec<u8>, frame: &Frame<'_>) {
     }
 }
 
-fn put_exception(out: &mut Vec<u8>, at_us: u64, class: &str, message: &str, stack: &str) {
+fn put_exception(
+    out: &mut Vec<u8>,
+    at_us: u64,
+    class: &str,
+    message: &str,
+    stack: &str,
+    index: Option<usize>,
+) {
     let message = redact::message(message, MAX_MESSAGE);
     let stack = without_secrets(cut(stack, MAX_STACK));
-    let attributes = [
+    let texts = [
         ("exception.type", class),
         ("exception.message", &*message),
         ("exception.stacktrace", &*stack),
     ];
-    put_event(out, at_us, "exception", &attributes);
+    put_step_event(out, at_us, "exception", &texts, index);
+}
+
+fn put_step_event(
+    out: &mut Vec<u8>,
+    at_us: u64,
+    name: &str,
+    texts: &[(&str, &str)],
+    index: Option<usize>,
+) {
+    let mut attributes: Vec<_> = texts
+        .iter()
+        .map(|(key, text)| (*key, Value::Text(text)))
+        .collect();
+    attributes.extend(index.map(|index| ("whatap.index", Value::Int(index as i64))));
+    put_event(out, at_us, name, &attributes);
 }
 
 /// A stack's frames are file, line, function and source, which stay; the message of a cause passes the same list of
@@ -502,24 +525,28 @@ fn without_secrets(stack: &str) -> std::borrow::Cow<'_, str> {
 
 /// Messages, errors and stacks that were taken on the way.
 fn put_step_events(out: &mut Vec<u8>, frame: &Frame<'_>) {
-    for step in frame.steps {
+    for (index, step) in frame.steps.iter().enumerate() {
         let at_us = frame.start_us.saturating_add(step.start_us.into());
         match step.kind {
-            StepKind::ERROR => put_exception(out, at_us, cut(step.a, MAX_FIELD), step.b, step.c),
+            StepKind::ERROR => put_exception(
+                out,
+                at_us,
+                cut(step.a, MAX_FIELD),
+                step.b,
+                step.c,
+                Some(index),
+            ),
             StepKind::MESSAGE => {
                 let text = redact::message(step.b, MAX_LOG);
-                put_event(
-                    out,
-                    at_us,
-                    "whatap.message",
-                    &[("title", cut(step.a, MAX_FIELD)), ("text", &text)],
-                );
+                let texts = [("title", cut(step.a, MAX_FIELD)), ("text", &*text)];
+                put_step_event(out, at_us, "whatap.message", &texts, Some(index));
             }
-            StepKind::STACK => put_event(
+            StepKind::STACK => put_step_event(
                 out,
                 at_us,
                 "whatap.stack",
                 &[("stack", cut(step.a, MAX_STACK))],
+                Some(index),
             ),
             _ => {}
         }

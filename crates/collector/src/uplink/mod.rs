@@ -33,6 +33,7 @@ const LINGER: Duration = Duration::from_millis(200);
 /// A larger batch means that there is much to send: no lingering.
 const MUCH: usize = 256 << 10;
 const SMALLEST_BATCH: usize = 64 << 10;
+const LOCAL_PAUSE: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(60);
 const MAX_FILE: u64 = 64 << 10;
 const MAX_ERROR_TEXT: usize = 200;
@@ -469,7 +470,14 @@ impl Sender {
             .random
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(0x1405_7b7e_f767_814f);
-        let pause = Instant::now() + self.backoff.pause((self.random >> 32) as u32);
+        let pause = self.backoff.pause((self.random >> 32) as u32);
+        // Looking for a file on this host costs nothing, and somebody may be waiting for the first page.
+        let pause = Instant::now()
+            + if state == State::NoServer {
+                pause.min(LOCAL_PAUSE)
+            } else {
+                pause
+            };
         self.not_before = Some(self.not_before.map_or(pause, |asked| asked.max(pause)));
         self.turn += 1;
         self.set_state(state);

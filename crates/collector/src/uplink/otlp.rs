@@ -234,12 +234,17 @@ pub(crate) fn put_error_status(out: &mut Vec<u8>, message: &str) {
 }
 
 /// An event of a span.
-pub(crate) fn put_event(out: &mut Vec<u8>, at_us: u64, name: &str, attributes: &[(&str, &str)]) {
+pub(crate) fn put_event(
+    out: &mut Vec<u8>,
+    at_us: u64,
+    name: &str,
+    attributes: &[(&str, Value<'_>)],
+) {
     put_message(out, field::SPAN_EVENTS, |out| {
         put_fixed64(out, 1, at_us.saturating_mul(1_000));
         put_text(out, 2, name);
         for (key, value) in attributes {
-            put_attribute(out, field::EVENT_ATTRIBUTES, key, Value::Text(value));
+            put_attribute(out, field::EVENT_ATTRIBUTES, key, *value);
         }
     });
 }
@@ -334,7 +339,7 @@ mod tests {
                 put_attribute(out, field::SPAN_ATTRIBUTES, "m", Value::Int(70_000));
                 put_attribute(out, field::SPAN_ATTRIBUTES, "b", Value::Bool(false));
                 put_attribute(out, field::SPAN_ATTRIBUTES, "d", Value::Double(0.5));
-                put_event(out, 1_010, "e", &[("k", "v")]);
+                put_event(out, 1_010, "e", &[("k", Value::Text("v"))]);
                 put_error_status(out, "bad");
             });
             let span = one_span(&spans);
