@@ -3,11 +3,16 @@ from .. import tx as transactions
 from ..guard import guarded
 from ..tx import begin
 
+# Before Python 3.7 the requests of one event loop cannot be told apart.
+contexts = hasattr(transactions._context, 'reset')
+
 _HEADERS = frozenset((b'host', b'user-agent', b'referer', b'traceparent', b'tracestate'))
 
 
 def register_asgi_app(application):
     """Decorator: every HTTP request to this ASGI 3 application is a transaction."""
+    if not contexts:
+        return application
     from . import _asgi
     return _asgi.traced_application(application)
 

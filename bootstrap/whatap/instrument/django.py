@@ -24,6 +24,9 @@ def instrument_wsgi(module):
 
 def instrument_asgi(module):
     """`django.core.handlers.asgi`"""
+    from . import asgi
+    if not asgi.contexts:
+        return
     from . import _asgi
     wrap(module.ASGIHandler, '__call__', _asgi.traced_method)
 
