@@ -78,6 +78,7 @@ test('errors only leaves out the rest, also in the list', async ({ page, watched
   await area.focus();
   await page.keyboard.press('e');
   await expect(page).toHaveURL(/errors=1/);
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
   const box = (await area.boundingBox())!;
   await page.mouse.move(box.x + 60, box.y + box.height - 24);
   await page.mouse.down();
