@@ -13,6 +13,7 @@ use crate::auth::Access;
 use crate::engine::{Engine, Queries};
 use crate::intake::body::Budget;
 use crate::intake::names::Names;
+use crate::intake::orphans::Orphans;
 use crate::intake::proof::Licences;
 use crate::listen::{Connections, Door};
 
@@ -24,6 +25,7 @@ pub struct App {
     pub licences: Licences,
     pub active: Board,
     pub names: Names,
+    pub orphans: Orphans,
     pub budget: Budget,
     pub counters: Counters,
     pub connections: Arc<Connections>,

@@ -111,6 +111,7 @@ impl Server {
             licences: Default::default(),
             active: Default::default(),
             names: Default::default(),
+            orphans: Default::default(),
             budget: Default::default(),
             counters: Default::default(),
             connections: Arc::new(Connections::default()),

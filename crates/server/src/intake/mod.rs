@@ -10,6 +10,7 @@ mod logs;
 mod mask;
 mod metrics;
 pub mod names;
+pub mod orphans;
 pub mod otlp;
 pub mod proof;
 mod resources;

@@ -206,7 +206,7 @@ impl Mapping {
             Signal::Traces => {
                 let request: ExportTraceServiceRequest = self.format.read(bytes)?;
                 Ok((
-                    traces::map(request, self.project, self.now_us, &app.names),
+                    traces::map(request, self.project, self.now_us, &app.names, &app.orphans),
                     Vec::new(),
                 ))
             }

@@ -4,8 +4,6 @@
 //! parent, is of kind SERVER or CONSUMER, or says that its parent is remote; every other span is a step, and what the
 //! steps of one request add up to goes into their transaction's totals.
 
-use std::collections::HashMap;
-
 use whatap_wire::otlp::{
     ExportTraceServiceRequest, KeyValue, Span as OtlpSpan, SpanEvent, SpanKind, StatusCode,
 };
@@ -13,6 +11,7 @@ use whatap_wire::otlp::{
 use super::Mapped;
 use super::fields::Fields;
 use super::names::Names;
+use super::orphans::{Open, Orphans};
 use super::resources::{Resources, Sender};
 use super::values::{cut, find, id64, id128, micros, small, text};
 use crate::model::{Event, ModelBatch, Outcome, Span, StepKind, Transaction, TxKind};
@@ -22,6 +21,7 @@ pub(super) fn map(
     project: u32,
     now_us: i64,
     names: &Names,
+    orphans: &Orphans,
 ) -> Mapped {
     let mut mapped = Mapped::new(now_us);
     let mut resources = Resources::default();
@@ -36,7 +36,7 @@ pub(super) fn map(
             one(span, sender, &mut mapped.batch, &mut open, names);
         }
     }
-    open.close(&mut mapped.batch);
+    open.close(&mut mapped.batch, orphans);
     mapped
 }
 
@@ -395,79 +395,8 @@ fn add_display(attributes: &mut Vec<(String, String)>, key: &str, value: String)
     }
 }
 
-/// Adds up the steps of other senders' transactions, in whatever order a request brings them.
-#[derive(Default)]
-struct Open {
-    transactions: HashMap<(u128, u64), usize>,
-    steps: Vec<OpenStep>,
-    parents: HashMap<(u128, u64), u64>,
-}
-
-struct OpenStep {
-    trace_id: u128,
-    parent_id: u64,
-    kind: StepKind,
-    elapsed_us: u64,
-}
-
-impl Open {
-    fn transaction(&mut self, row: &Transaction, index: usize) {
-        self.transactions.insert((row.trace_id, row.id), index);
-    }
-
-    fn step(&mut self, row: &Span) {
-        self.parents.insert((row.trace_id, row.id), row.parent_id);
-        self.steps.push(OpenStep {
-            trace_id: row.trace_id,
-            parent_id: row.parent_id,
-            kind: row.kind,
-            elapsed_us: row.elapsed_us,
-        });
-    }
-
-    fn close(self, batch: &mut ModelBatch) {
-        for step in &self.steps {
-            if let Some(row) = self
-                .owner(step)
-                .and_then(|index| batch.transactions.get_mut(index))
-            {
-                row.steps += 1;
-                row.has_profile = true;
-                add(row, step.kind, step.elapsed_us);
-            }
-        }
-    }
-
-    /// Walks up the parents, as far as this request knows them.
-    fn owner(&self, step: &OpenStep) -> Option<usize> {
-        let mut parent = step.parent_id;
-        for _ in 0..MAX_DEPTH {
-            if let Some(index) = self.transactions.get(&(step.trace_id, parent)) {
-                return Some(*index);
-            }
-            parent = *self.parents.get(&(step.trace_id, parent))?;
-        }
-        None
-    }
-}
-
-fn add(row: &mut Transaction, kind: StepKind, elapsed_us: u64) {
-    match kind {
-        StepKind::Sql => {
-            row.sql_count = row.sql_count.saturating_add(1);
-            row.sql_us = row.sql_us.saturating_add(elapsed_us);
-        }
-        StepKind::Http => {
-            row.http_count = row.http_count.saturating_add(1);
-            row.http_us = row.http_us.saturating_add(elapsed_us);
-        }
-        _ => {}
-    }
-}
-
 /// Flags of a span: bit 8 says that bit 9 is known, bit 9 that the parent is remote.
 const PARENT_IS_REMOTE: u32 = 0x300;
-const MAX_DEPTH: usize = 64;
 const MAX_EVENTS: usize = 1_000;
 const MAX_WORD: usize = 256;
 const MAX_TEXT: usize = 32 * 1024;
@@ -546,6 +475,7 @@ mod tests {
             1,
             NOW,
             &Names::default(),
+            &Orphans::default(),
         )
     }
 
