@@ -5,23 +5,39 @@
 
 #![forbid(unsafe_code)]
 
-pub mod answers;
-mod embedded;
-pub mod engine;
-pub mod model;
-pub mod auth;
-pub mod intake;
-pub mod listen;
-pub mod log;
-pub mod secret;
-pub mod server_json;
 pub mod active;
+pub mod answers;
 pub mod api;
 pub mod app;
-pub mod project;
-pub mod since;
+pub mod auth;
+mod catalogue;
 pub mod cli;
 pub mod client;
-pub mod serve;
+mod codec;
+mod columns;
+mod embedded;
+pub mod engine;
+mod filter;
+mod histogram;
+mod hot;
+pub mod intake;
+mod ledger;
+mod link;
+pub mod listen;
+pub mod log;
+mod meter;
+pub mod model;
+mod part;
+mod profiles;
+pub mod project;
+mod queries;
 mod query_cli;
-mod stub_until_engine_lands;
+#[cfg(test)]
+mod sample;
+pub mod secret;
+pub mod serve;
+pub mod server_json;
+pub mod since;
+mod stack;
+mod texts;
+mod wal;
