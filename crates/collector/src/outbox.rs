@@ -193,8 +193,8 @@ impl Outbox {
         }
     }
 
-    /// The server has the batch, or (`rejected`) never wants it.
-    pub(crate) fn settle(&self, batch: &Batch, rejected: bool) {
+    /// The server has the batch, apart from so many transactions that it refused for good.
+    pub(crate) fn settle(&self, batch: &Batch, rejected: u64) {
         let mut shared = self.lock();
         let Shared { own, adopted, .. } = &mut *shared;
         if let Some(spool) = std::iter::once(own)

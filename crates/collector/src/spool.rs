@@ -650,8 +650,8 @@ impl Spool {
         Some(batch)
     }
 
-    /// The server has it, or (`rejected`) never wants it.
-    pub fn settle(&mut self, batch: &Batch, rejected: bool) {
+    /// The server has it, apart from so many transactions that it refused for good.
+    pub fn settle(&mut self, batch: &Batch, rejected: u64) {
         if batch.spool != self.state.spool || batch.number != self.state.number {
             return;
         }
@@ -661,9 +661,7 @@ impl Spool {
         self.state.in_flight_end = 0;
         self.state.number += 1;
         self.state.losses.damaged += batch.damaged;
-        if rejected {
-            self.state.losses.rejected += batch.transactions;
-        }
+        self.state.losses.rejected += rejected.min(batch.transactions);
         (self.state.cursor, self.state.cursor_total) = in_flight
             .jump
             .unwrap_or((in_flight.end, in_flight.end_total));

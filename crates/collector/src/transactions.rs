@@ -108,6 +108,16 @@ impl Transactions {
         spans: &mut Vec<u8>,
         logs: &mut Vec<u8>,
     ) {
+        // A trace without an id is no trace: every server refuses it.
+        let whole = Frame {
+            trace: trace_of(frame.id),
+            ..*frame
+        };
+        let frame = if frame.trace == [0; 16] {
+            &whole
+        } else {
+            frame
+        };
         let totals = Totals::of(frame);
         let first_of_name = self.set_name(now, ring, patterns, frame);
         let case = Case {
@@ -139,10 +149,8 @@ impl Transactions {
     ) {
         let (method, path) = split_name(&slot.name);
         let name = self.paths.get(path, patterns, ring.policy.normalise_paths);
-        let mut trace = [0; 16];
-        trace[8..].copy_from_slice(&slot.id.to_be_bytes());
         let head = SpanHead {
-            trace: &trace,
+            trace: &trace_of(slot.id),
             id: slot.id,
             parent: 0,
             tracestate: "",
@@ -413,6 +421,11 @@ impl Transactions {
             put_step_error(out, step);
         });
     }
+}
+
+/// A trace of one transaction, whose own id is not known.
+fn trace_of(transaction: u64) -> [u8; 16] {
+    u128::from(transaction).to_be_bytes()
 }
 
 fn put(out: &mut Vec<u8>, key: &str, value: Value<'_>) {

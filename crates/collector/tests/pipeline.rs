@@ -91,7 +91,7 @@ impl Scene {
         let mut sent = Sent::default();
         while let Some(batch) = spool.batch(u64::MAX, 1 << 20) {
             sent.add(&batch);
-            spool.settle(&batch, false);
+            spool.settle(&batch, 0);
         }
         drop(spool);
         self.restart();
@@ -492,6 +492,20 @@ fn routes_stay_and_too_many_names_share_one() {
     let other = names.iter().filter(|name| **name == "GET (other)").count();
     assert_eq!(other, 5_999 - 5_000);
     assert_eq!(sent.accounts()["whatap.names.other"], other as i64);
+}
+
+#[test]
+fn a_trace_without_an_id_gets_one() {
+    let mut scene = Scene::new();
+    scene.take(&Draft {
+        head: Frame {
+            trace: [0; 16],
+            ..request(1)
+        },
+        ..Draft::default()
+    });
+    let sent = scene.sent();
+    assert_eq!(sent.spans[0].trace_id, u128::from(0x1001_u64).to_be_bytes());
 }
 
 #[test]

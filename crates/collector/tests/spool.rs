@@ -62,7 +62,7 @@ fn a_batch_keeps_its_number_over_restarts_until_it_is_settled() {
         None,
         "one batch is in flight at a time"
     );
-    spool.settle(&again, false);
+    spool.settle(&again, 0);
     drop(spool);
     let (mut spool, _) = open(&dir, Limits::default());
     let next = spool.batch(u64::MAX, BODY).unwrap();
@@ -70,7 +70,7 @@ fn a_batch_keeps_its_number_over_restarts_until_it_is_settled() {
         (traces(&next).as_str(), next.number),
         ("<5-9>", first.number + 1)
     );
-    spool.settle(&next, false);
+    spool.settle(&next, 0);
     assert!(spool.is_drained());
     assert_eq!(spool.losses(), Default::default());
 }
@@ -84,10 +84,10 @@ fn only_what_is_released_is_sent_and_batches_are_bounded() {
     assert_eq!(spool.batch(1, BODY), None);
     let batch = spool.batch(end - 1, 1_000).unwrap();
     assert_eq!(traces(&batch), "<1-1><2-2>");
-    spool.settle(&batch, false);
+    spool.settle(&batch, 0);
     let batch = spool.batch(end - 1, BODY).unwrap();
     assert_eq!(traces(&batch), "<3-3><4-4>");
-    spool.settle(&batch, false);
+    spool.settle(&batch, 0);
     assert_eq!(spool.batch(end - 1, BODY), None);
     assert_eq!(traces(&spool.batch(end, BODY).unwrap()), "<5-5>");
 }
@@ -112,7 +112,7 @@ fn a_second_process_takes_another_spool_and_a_dead_ones_is_adopted() {
     let mut orphan = adopted.remove(0);
     assert_eq!(orphan.id(), second_id);
     let batch = orphan.batch(u64::MAX, BODY).unwrap();
-    orphan.settle(&batch, false);
+    orphan.settle(&batch, 0);
     assert!(orphan.is_drained() && !third.is_drained());
     orphan.remove().unwrap();
     assert!(!root.join("2").exists() && root.join("1").exists());
@@ -156,7 +156,7 @@ fn a_batch_in_flight_is_not_counted_as_lost_when_its_file_goes() {
     for n in 1..100 {
         spool.append(at(n), vec![record(1, n * 10 + 1, n * 10 + 10, 5_000)]);
     }
-    spool.settle(&batch, false);
+    spool.settle(&batch, 0);
     assert_eq!(
         batch.transactions + drain(&mut spool) + spool.losses().spool_full,
         1_000
@@ -169,7 +169,7 @@ fn what_the_server_refuses_for_good_is_counted() {
     let (mut spool, _) = open(&home.path().join("1"), Limits::default());
     spool.append(at(0), vec![record(1, 1, 10, 0)]);
     let batch = spool.batch(u64::MAX, BODY).unwrap();
-    spool.settle(&batch, true);
+    spool.settle(&batch, batch.transactions);
     assert_eq!(spool.losses().rejected, 10);
     assert!(spool.is_drained());
 }
@@ -215,12 +215,12 @@ fn a_nearly_full_disk_stops_growth_and_memory_takes_a_bounded_rest() {
     // A part is sent from memory, the rest goes to disk when there is room again.
     let batch = spool.batch(u64::MAX, BODY).unwrap();
     assert_eq!(traces(&batch), "<1-1>");
-    spool.settle(&batch, false);
+    spool.settle(&batch, 0);
     let batch = spool.batch(u64::MAX, 2 << 20).unwrap();
     let sent = 1 + batch.transactions;
     spool.tick(at(100), Some((50 << 30, 100 << 30)));
     assert!(spool.is_on_disk());
-    spool.settle(&batch, false);
+    spool.settle(&batch, 0);
     assert_eq!(sent + drain(&mut spool) + spool.losses().disk_full, 40);
     assert_eq!(spool.losses().damaged, 0);
 }
@@ -264,7 +264,7 @@ fn drain(spool: &mut Spool) -> u64 {
     let mut sent = 0;
     while let Some(batch) = spool.batch(u64::MAX, 20_000) {
         sent += batch.transactions;
-        spool.settle(&batch, false);
+        spool.settle(&batch, 0);
     }
     sent
 }
@@ -298,7 +298,7 @@ fn small_spool(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let (mut spool, _) = open(dir, Limits::default());
     spool.append(at(0), (1..=4).map(|n| record(1, n, n, 0)).collect());
     let batch = spool.batch(u64::MAX, BODY).unwrap();
-    spool.settle(&batch, false);
+    spool.settle(&batch, 0);
     spool.append(at(0), (5..=7).map(|n| record(1, n, n, 0)).collect());
     spool.batch(u64::MAX, BODY).unwrap();
     spool.append(at(0), (8..=10).map(|n| record(1, n, n, 0)).collect());
@@ -360,7 +360,7 @@ fn with_any_bit_flipped_nothing_wrong_is_sent_and_the_rest_is_counted() {
             while let Some(batch) = spool.batch(u64::MAX, BODY) {
                 text += &traces(&batch);
                 sent += batch.transactions;
-                spool.settle(&batch, false);
+                spool.settle(&batch, 0);
             }
             for body in text.split_inclusive('>') {
                 let n: u64 = body[1..].split('-').next().unwrap().parse().unwrap();
@@ -440,15 +440,15 @@ proptest! {
                 Step::Settle => {
                     if let Some(batch) = in_flight.take() {
                         server.entry((batch.spool, batch.number)).or_insert((batch.transactions, batch.bodies[0].clone()));
-                        spool.settle(&batch, false);
+                        spool.settle(&batch, 0);
                     }
                 }
                 Step::Reject => {
                     if let Some(batch) = in_flight.take() {
                         if server.contains_key(&(batch.spool, batch.number)) {
-                            spool.settle(&batch, false);
+                            spool.settle(&batch, 0);
                         } else {
-                            spool.settle(&batch, true);
+                            spool.settle(&batch, batch.transactions);
                         }
                     }
                 }
@@ -479,11 +479,11 @@ proptest! {
         }
         if let Some(batch) = in_flight.take() {
             server.entry((batch.spool, batch.number)).or_insert((batch.transactions, batch.bodies[0].clone()));
-            spool.settle(&batch, false);
+            spool.settle(&batch, 0);
         }
         while let Some(batch) = spool.batch(u64::MAX, 20_000) {
             server.insert((batch.spool, batch.number), (batch.transactions, batch.bodies[0].clone()));
-            spool.settle(&batch, false);
+            spool.settle(&batch, 0);
         }
         let stored: u64 = server.values().map(|(count, _)| count).sum();
         let losses = spool.losses();

@@ -30,6 +30,8 @@ enum Mood {
     /// Closes without a word.
     Close,
     Answer(u16),
+    /// Stores it, and says that one item was no good.
+    Partly,
     /// Forgets every token.
     Forget,
 }
@@ -157,7 +159,7 @@ impl Seen {
         }
         let mood = self.moods.pop_front().unwrap_or(Mood::Store);
         match mood {
-            Mood::Store | Mood::LoseAnswer => self.store(path, &headers, body),
+            Mood::Store | Mood::LoseAnswer | Mood::Partly => self.store(path, &headers, body),
             Mood::Close => return None,
             Mood::Forget => {
                 self.tokens.clear();
@@ -175,6 +177,19 @@ impl Seen {
             }
         }
         self.headers.push(headers);
+        if matches!(mood, Mood::Partly) {
+            let part = otlp::PartialSuccess {
+                rejected: 1,
+                error_message: "too odd".to_owned(),
+            };
+            return Some((
+                200,
+                otlp::ExportTraceServiceResponse {
+                    partial_success: Some(part),
+                }
+                .encode_to_vec(),
+            ));
+        }
         (!matches!(mood, Mood::LoseAnswer)).then(|| (200, Vec::new()))
     }
 
@@ -535,7 +550,9 @@ fn what_is_refused_for_good_is_counted_and_the_rest_goes_on() {
     collector.take(1..=4);
     let line = collector.wait_for("refused data for good");
     assert!(line.ends_with("400 nothanks"), "{line}");
+    peer.seen.lock().unwrap().moods.push_back(Mood::Partly);
     collector.take(5..=6);
+    collector.wait_for("refused data for good: 1 items: too odd");
     collector.flush();
     assert_eq!(peer.stored(), [5, 6]);
     let before = peer.seen.lock().unwrap().metrics;

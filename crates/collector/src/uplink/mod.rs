@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use whatap_wire::otlp::ExportTraceServiceResponse;
 
 /// For an acknowledgement; twice as long after each that did not come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -251,6 +252,8 @@ enum Encoding {
 /// What became of one request.
 enum Outcome {
     Acknowledged,
+    /// So many items are refused for good, the others acknowledged.
+    Partly(u64),
     Rejected,
     /// Not acknowledged: everything is sent again.
     Failed(State),
@@ -293,7 +296,7 @@ impl Sender {
     /// Sends until the batch is settled. False: we are to stop.
     fn send(&mut self, batch: &Batch) -> bool {
         let mut done = [false; 3];
-        let mut rejected = false;
+        let mut rejected = 0;
         loop {
             let outcome = self
                 .connect()
@@ -307,7 +310,7 @@ impl Sender {
             }
         }
         self.outbox.settle(batch, rejected);
-        self.succeeded(rejected);
+        self.succeeded(rejected > 0);
         true
     }
 
@@ -316,7 +319,7 @@ impl Sender {
         &mut self,
         batch: &Batch,
         done: &mut [bool; 3],
-        rejected: &mut bool,
+        rejected: &mut u64,
     ) -> Result<(), State> {
         for signal in Signal::ALL {
             let body = &batch.bodies[signal as usize];
@@ -325,7 +328,9 @@ impl Sender {
             }
             match self.request(signal, body, Some(batch)) {
                 Outcome::Acknowledged => {}
-                Outcome::Rejected => *rejected |= signal == Signal::Traces,
+                Outcome::Partly(count) if signal == Signal::Traces => *rejected += count,
+                Outcome::Rejected if signal == Signal::Traces => *rejected = batch.transactions,
+                Outcome::Partly(_) | Outcome::Rejected => {}
                 Outcome::Failed(state) => return Err(state),
             }
             done[signal as usize] = true;
@@ -382,7 +387,7 @@ impl Sender {
             Err(fault) => return Outcome::Failed(self.faulted(server, fault)),
         };
         match answer.status {
-            200..300 => Outcome::Acknowledged,
+            200..300 => self.partly(server, &answer.body),
             401 => {
                 self.link = None;
                 Outcome::Failed(State::LicenceUnknown(server))
@@ -403,6 +408,27 @@ impl Sender {
                     why: format!("{status} {text}"),
                 });
                 Outcome::Rejected
+            }
+        }
+    }
+
+    /// An acknowledgement may name items that it leaves out.
+    fn partly(&mut self, server: String, body: &[u8]) -> Outcome {
+        let answer =
+            <ExportTraceServiceResponse as prost::Message>::decode(body).unwrap_or_default();
+        match answer.partial_success.map(|part| {
+            (
+                u64::try_from(part.rejected).unwrap_or(0),
+                part.error_message,
+            )
+        }) {
+            None | Some((0, _)) => Outcome::Acknowledged,
+            Some((count, why)) => {
+                self.set_state(State::Rejected {
+                    server,
+                    why: format!("{count} items: {}", printable(&why)),
+                });
+                Outcome::Partly(count)
             }
         }
     }
@@ -445,7 +471,7 @@ impl Sender {
         match self.request(Signal::Logs, request, None) {
             Outcome::Failed(state) => self.failed(state),
             Outcome::Acknowledged => self.succeeded(false),
-            Outcome::Rejected => {}
+            Outcome::Partly(_) | Outcome::Rejected => {}
         }
     }
 
@@ -692,6 +718,10 @@ fn error_text(body: &[u8]) -> String {
         .map(|status| status.message)
         .filter(|text| !text.is_empty());
     let text = text.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    printable(&text)
+}
+
+fn printable(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .take(MAX_ERROR_TEXT)
