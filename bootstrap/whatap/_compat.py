@@ -1,7 +1,7 @@
 """What differs between Python versions, and nothing else. No other file tests the version."""
 import sys
 
-from . import _native
+from . import _native, guard
 
 PY2 = sys.version_info[0] == 2
 VERSION = sys.version_info[:3]
@@ -14,6 +14,7 @@ _struct = _native.load('_struct')
 _zlib = _native.load('zlib')
 
 Struct = _struct.Struct
+guard.own_errors.extend([_struct.error, _zlib.error])
 crc32 = _zlib.crc32
 deque = _collections.deque
 count = _itertools.count

@@ -11,6 +11,9 @@ MAX_FAILURES = 10
 HERE = __file__[:max(__file__.rfind('/'), 0)] + '/'
 _BUILTIN = ValueError.__module__
 
+# Exceptions of the extension modules that we call: `struct.error` and the like.
+own_errors = []
+
 # Failures by instrumentation file (or other place), and the first of each kind for whoever looks.
 failures = {}
 first_faults = []
@@ -36,7 +39,7 @@ def ours():
 
 
 def _ours(kind, trace):
-    if kind is None or kind.__module__ != _BUILTIN or not issubclass(kind, Exception):
+    if kind is None or not issubclass(kind, Exception) or kind.__module__ != _BUILTIN and kind not in own_errors:
         return False
     while trace.tb_next is not None:
         trace = trace.tb_next

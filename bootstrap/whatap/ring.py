@@ -32,14 +32,25 @@ BELL_PAUSE = 20 * 1000000
 HEARTBEAT_OLD = 2 * SECOND
 
 
+class Slot(object):
+    """Where a running transaction is shown. The version is odd while it runs."""
+
+    __slots__ = ('at', 'version', 'wanted_at')
+
+    def __init__(self, at, wanted_at):
+        self.at = at
+        self.version = -1
+        self.wanted_at = wanted_at
+
+
 class Ring(object):
     """One interpreter's counters, queue and, once attached, mapping. A forked child makes a new one."""
 
     __slots__ = (
-        'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'data_at', 'data_bytes', 'half', 'head', 'put',
+        'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'data_at', 'data_bytes', 'half', 'alarm',
         'tail', 'pending', 'queue', 'extend', 'queued', 'counted_at', 'tokens', 'reclaimed', 'published', 'begun',
-        'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures', 'free', 'versions', 'rebuilt',
-        'anchor', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen')
+        'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures', 'free', 'slots', 'looked_at',
+        'renew_at', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen')
 
     def __init__(self):
         self.alive = fork_page()
@@ -50,10 +61,10 @@ class Ring(object):
         self.tokens = [0]
         self.reclaimed = {}
         self.pending = self.mapping = self.earlier = self.link = self.words = None
-        self.id = self.data_at = self.data_bytes = self.half = self.head = self.put = self.tail = 0
+        self.id = self.data_at = self.data_bytes = self.half = self.alarm = self.tail = 0
         self.free = []
-        self.versions = [0] * SLOTS
-        self.rebuilt = self.anchor = self.offset = self.beat = self.beat_at = self.belled = 0
+        self.slots = ()
+        self.looked_at = self.renew_at = self.offset = self.beat = self.beat_at = self.belled = 0
         self.first = True
         self.options_seen = 0
         self._count_in(bytearray(HEADER_BYTES), {})
@@ -80,24 +91,23 @@ class Ring(object):
 
     def renew(self, now):
         """Takes the wall clock again; so about once a second looks after the collector, too."""
-        self.anchor = now
+        self.renew_at = now + SECOND
         self.offset = (wall() - now) // 1000
         if self.mapping is not None:
             self._listen(now)
             if self.earlier is not None:
                 self._settle()
-            if not self.free:
-                self._rebuild_slots(now)
+            if now - self.looked_at > 60 * SECOND:
+                self._look_after_slots(now)
 
     def end(self, body):
         """Counts an ended transaction and queues its frame, in one step that nothing can come between."""
-        size = len(body[0])
-        queued = self.queued + size
-        if queued > MAX_QUEUE_BYTES and self._is_full(size):
+        queue = self.queue
+        if queue and self._is_full(len(body[0])):
             next(zip(self.published, self.lost_queue_full))
-            return
-        self.queued = queued
-        self.extend(zip((body,), self.published))
+        else:
+            self.extend(zip((body,), self.published))
+        self.drain()
 
     def holds(self, body):
         """Whether that frame is in the queue."""
@@ -111,77 +121,70 @@ class Ring(object):
         while queue and self.mapping is not None:
             tokens = self.tokens
             try:
-                token = tokens.pop()
+                tokens.pop()
             except IndexError:
                 if self._is_busy(tokens):
                     return
                 continue
             try:
-                moved_all = self._move(queue)
+                if self.pending is not None:
+                    self._finish()
+                words = self.words
+                memory = self.memory
+                size = self.data_bytes
+                ring = self.id
+                budget = MAX_DRAIN_BYTES
+                while queue:
+                    item = queue[0]
+                    body, flags = item[0]
+                    head = words[16]
+                    put = words[25] + 1
+                    frame = sealed(body, flags, ring, put, head)
+                    length = len(frame)
+                    behind = head + length
+                    if behind > self.alarm and not self._has_room(behind):
+                        return
+                    at = head & size - 1
+                    start = self.data_at + at
+                    if at + length <= size:
+                        memory[start:start + length] = frame
+                    else:
+                        room = size - at
+                        memory[start:start + room] = frame[:room]
+                        memory[self.data_at:self.data_at + length - room] = frame[room:]
+                    self.pending = item, behind, put
+                    words[16] = behind
+                    words[25] = put
+                    queue.popleft()
+                    self.pending = None
+                    if self.queued:
+                        self.queued -= len(body)
+                        budget -= length
+                        if budget < 0:
+                            return
+                self.queued = 0
             finally:
-                tokens.append(token)
-            if not moved_all:
-                return
+                tokens.append(0)
             # What came while we had the token found it taken: look again.
 
     # -- the ring
 
-    def _move(self, queue):
-        """Moves what fits. False if something had to stay."""
-        words = self.words
-        memory = self.memory
-        if self.pending is not None:
-            self._finish(self.pending)
-        budget = MAX_DRAIN_BYTES
-        size = self.data_bytes
-        ring = self.id
-        head = self.head
-        put = self.put
-        while queue:
-            item = queue[0]
-            body, flags = item[0]
-            put += 1
-            frame = sealed(body, flags, ring, put, head)
-            length = len(frame)
-            behind = head + length
-            if behind - self.tail > self.half:
-                self.tail = words[8]
-                if behind - self.tail > self.half:
-                    self._ring_bell()
-                    if behind - self.tail > size:
-                        return False
-            at = head & size - 1
-            start = self.data_at + at
-            if at + length <= size:
-                memory[start:start + length] = frame
-            else:
-                room = size - at
-                memory[start:start + room] = frame[:room]
-                memory[self.data_at:self.data_at + length - room] = frame[room:]
-            self.pending = (item, behind, put)
-            words[16] = behind
-            words[25] = put
-            queue.popleft()
-            self.head = head = behind
-            self.put = put
-            self.pending = None
-            self.queued -= len(body)
-            budget -= length
-            if budget < 0:
-                return False
-        self.queued = 0
-        return True
+    def _has_room(self, behind):
+        """The ring is more than half full as far as we know: looks again, wakes the collector."""
+        self.tail = tail = self.words[TAIL]
+        self.alarm = tail + self.half
+        if behind > self.alarm:
+            self._ring_bell()
+        return behind - tail <= self.data_bytes
 
-    def _finish(self, pending):
+    def _finish(self):
         """Somebody was thrown out between writing this frame and taking it off the queue."""
-        item, head, put = pending
+        item, head, put = self.pending
         queue = self.queue
         if queue and queue[0] is item:
             self.words[HEAD] = head
             self.words[PUT] = put
             queue.popleft()
-        self.head = head
-        self.put = put
         self.pending = None
 
     def _is_busy(self, tokens):
@@ -204,12 +207,16 @@ class Ring(object):
         return False
 
     def _is_full(self, size):
-        """Whether the queue has no room. The sum of sizes drifts when threads add at once: count again."""
+        """Whether the queue, which holds something, has no room. The sum drifts when threads add at once, hence it is
+        taken again now and then. Counts the frame in otherwise."""
         now = clock()
-        if not 0 <= now - self.counted_at <= SECOND:
+        if not self.queued or not 0 <= now - self.counted_at <= SECOND:
             self.counted_at = now
             self.queued = sum([len(item[0][0]) for item in list(self.queue)])
-        return self.queued + size > MAX_QUEUE_BYTES
+        if self.queued + size > MAX_QUEUE_BYTES:
+            return True
+        self.queued += size
+        return False
 
     def _count_in(self, memory, starts):
         """Counts in this memory from now on, from these numbers."""
@@ -242,13 +249,16 @@ class Ring(object):
         if clock() > until:
             self.earlier = None
 
-    def _rebuild_slots(self, now):
-        """Numbers of slots get lost when an exception comes between taking and using one: collect them again."""
-        if now - self.rebuilt > 60 * SECOND:
-            self.rebuilt = now
-            words = self.words32
-            self.free = [slot for slot in range(self.mapping.slots)
-                         if not words[(SLOTS_AT + slot * SLOT_BYTES) >> 2] & 1]
+    def _look_after_slots(self, now):
+        """Once a minute. Slots get lost when an exception comes between taking and using one: collects them again.
+        Versions have 32 bits: begins again with those that run out of them."""
+        self.looked_at = now
+        words = self.words32
+        if not self.free:
+            self.free = [slot for slot in self.slots if not words[slot.at >> 2] & 1]
+        for slot in list(self.free):
+            if slot.version > 0xf0000000:
+                slot.version = -1
 
     # -- the collector
 
@@ -256,7 +266,7 @@ class Ring(object):
         """One step of attaching, by whoever has the right to drain: nothing moves while the ring changes."""
         tokens = self.tokens
         try:
-            token = tokens.pop()
+            tokens.pop()
         except IndexError:
             self._is_busy(tokens)
             return
@@ -272,7 +282,7 @@ class Ring(object):
                 if mapping is not None and (self.mapping is None or mapping.id != self.id):
                     self._attach(mapping)
         finally:
-            tokens.append(token)
+            tokens.append(0)
 
     def _attach(self, mapping):
         """Goes on in this mapping."""
@@ -290,14 +300,14 @@ class Ring(object):
         self.data_at = mapping.data_at
         self.data_bytes = mapping.data_bytes
         self.half = mapping.data_bytes // 2
-        self.head = self.words[HEAD]
-        self.put = self.words[PUT]
         self.tail = self.words[TAIL]
+        self.alarm = self.tail + self.half
         self.beat_at = 0
         self.options_seen = 0
         self.control = -1
-        self.versions = [0] * mapping.slots
-        self.free = list(range(mapping.slots - 1, -1, -1))
+        self.slots = [Slot(mapping.slots_at + number * SLOT_BYTES, STACK_WANTED_AT + number)
+                      for number in range(mapping.slots)]
+        self.free = self.slots[::-1]
         self.mapping = mapping
 
     def _first_ended(self):
@@ -352,7 +362,7 @@ class Ring(object):
             return
         until = clock() + EXIT_WAIT
         self._empty(until)
-        if posix.getpid() == 1 and self.put:
+        if posix.getpid() == 1 and self.mapping is not None and self.words[PUT]:
             self._ask('drain\nring=%016x\n' % self.id, max(until - clock(), 0) / 1e9)
 
     def flush(self, milliseconds):
@@ -384,4 +394,4 @@ _COUNTERS = {
     ENDED: 'published', BEGUN: 'begun', LOST_QUEUE_FULL: 'lost_queue_full', LOST_TOO_BIG: 'lost_too_big',
     LOST_ENCODE: 'lost_encode', STEPS_CUT: 'steps_cut', FAILURES: 'failures',
 }
-_DRAINING = (Ring.drain.__code__, Ring._look_for_collector.__code__)
+_DRAINING = (Ring.__dict__['drain'].__code__, Ring.__dict__['_look_for_collector'].__code__)

@@ -19,20 +19,25 @@ LIVE, ENDED = 1, 2
 
 _ring = rings.Ring()
 _random = Random(random_seed()).getrandbits
+# Half of every trace id that begins here; the other half is the transaction's id.
+_process = _random(64)
 _context = context_variable('whatap')
 _get = _context.get
 _set = _context.set
 
-# Fixed layouts, written as eight-byte numbers where that saves arguments: packing is the larger part of a frame's cost.
+# Fixed layouts, packed as few wide numbers. In an application each instruction of ours runs cold, so that the number
+# of instructions counts, more than what a call into C does.
 _slot_name = Struct('<QQQQ8x68sQI').pack  # version and length; id; wall; thread; name; version and state; time of state
 _slot_state = Struct('<BBHI72s').pack
 _frame = Struct('<11Q').pack  # id; trace; parent; wall; duration; cpu, status and type; counts; thread; lengths; texts
 _two_numbers = Struct('<QQ')
-_three_halves = Struct('<IIi').pack
 _texts = wire.texts
+_text_of = _texts.__getitem__
+_join = b''.join
 _EMPTY = wire.EMPTY
 _NOTHING_ELSE = wire.EMPTY * 6  # user, error, tracestate, attributes
 _NO_CPU = wire.NO_CPU
+_PLAIN = frozenset((str, type(None)))
 
 
 # -- public: the calling context
@@ -48,6 +53,11 @@ def current():
 def begin(method, path, host=None, client=None, user_agent=None, referer=None, traceparent=None, tracestate=None,
           kind=WEB):
     """Begins a transaction and makes it the context's. None: off, ignored, or inside another one."""
+    return begin_with((method, path, host, client, user_agent, referer), None, traceparent, tracestate, kind)
+
+
+def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WEB):
+    """The same for a tuple of method, path, host, client, user agent and referer, and a WSGI environment."""
     try:
         ring = _ring
         if not ring.alive[0]:
@@ -55,50 +65,44 @@ def begin(method, path, host=None, client=None, user_agent=None, referer=None, t
         if ring.words[12] != ring.control and not ring.attend():
             return None
         tx = _get()
-        if tx is not None and tx.state == LIVE and tx.ring is ring and not _abandoned(tx):
+        if tx is not None and tx.state == LIVE and tx.ring is ring and (
+                environ is not None and tx.environ is environ or not _abandoned(tx)):
             return None
-        if type(path) is not str or type(method) is not str:
-            method, path = _exact(method), _exact(path)
-        if ignored is not None and kind == WEB and ignored(method, path):
+        if not _PLAIN.issuperset(map(type, request)):
+            request = tuple([_exact(value) for value in request])
+        path = request[1]
+        if kind == WEB and (_static and '.' in path and path.endswith(_static)
+                            or _ignored is not None and _ignored(request[0], path)):
             return None
-        if not (type(host) is type(client) is type(user_agent) is str):
-            host, client, user_agent = _exact(host), _exact(client), _exact(user_agent)
         now = clock()
-        if not 0 <= now - ring.anchor <= 1000000000:
+        if now > ring.renew_at:
             ring.renew(now)
         tx = Transaction()
         tx.ring = ring
+        tx.environ = environ
+        tx.request = request
+        tx.name = path
         tx.kind = kind
-        tx.method = method
-        tx.path = tx.name = path
-        tx.host = host
-        tx.client = client
-        tx.agent = user_agent
-        tx.referer = referer if referer is None else _exact(referer)
+        tx.steps = []
         tx.start = now
         tx.wall = wall = now // 1000 + ring.offset
         tx.id = identity = _random(64) or 1
-        tx.parent = tx.flags = tx.status = tx.cut = tx.logs = tx.open = 0
-        tx.trace = tx.tracestate = tx.user = tx.attributes = tx.error = tx.handled = tx.body = None
-        tx.environ = tx.start_response = tx.answer = None
-        tx.steps = []
-        tx.returned = False
         tx.thread = thread = get_ident()
-        tx.cpu = cpu_clock() if measure_cpu else 0
         if traceparent is not None:
             _follow(tx, traceparent, tracestate)
+        if measure_cpu:
+            tx.cpu = cpu_clock()
+            tx.special = True
         try:
             tx.slot = slot = ring.free.pop()
         except IndexError:
-            tx.slot = tx.at = -1
+            tx.slot = None
+            tx.at = -1
         else:
-            version = ring.versions[slot] + 1
-            ring.versions[slot] = version + 1
-            label = _methods[method] + _texts[path][2:]
-            size = len(label)
-            tx.at = at = slot * 192 + 12288
-            ring.memory[at:at + 120] = _slot_name(
-                version | (size << 32 if size < 68 else _LONGEST), identity, wall, thread, label, version, 0)
+            tx.at = at = slot.at
+            slot.version = version = slot.version + 2
+            label = _labels[request[0], path]
+            ring.memory[at:at + 120] = _slot_name(version | len(label) << 32, identity, wall, thread, label, version, 0)
         tx.state = LIVE
         _set(tx)
         ring.begun()
@@ -144,10 +148,17 @@ class Transaction(object):
     """One request or task. Made by `begin` only."""
 
     __slots__ = (
-        'ring', 'state', 'kind', 'name', 'method', 'path', 'host', 'client', 'agent', 'referer', 'user', 'tracestate',
-        'start', 'wall', 'id', 'trace', 'parent', 'flags', 'status', 'cpu', 'thread', 'steps', 'cut', 'open', 'logs',
-        'attributes', 'error', 'handled', 'body', 'slot', 'at', 'returned',
-        'environ', 'start_response', 'answer', '__weakref__')
+        'ring', 'state', 'environ', 'request', 'name', 'kind', 'steps', 'start', 'wall', 'id', 'thread', 'slot', 'at', 'body',
+        'start_response', 'answer', '__dict__', '__weakref__')
+
+    # What most transactions do not have. `special` is set along with the ones that the frame needs.
+    special = False
+    returned = whole = False
+    status = parent = flags = cut = logs = open = cpu = 0
+    trace = tracestate = user = attributes = error = handled = None
+
+    method = property(lambda self: self.request[0])
+    path = property(lambda self: self.request[1])
 
     def set_name(self, name):
         """The name that transactions are grouped by: a route template."""
@@ -159,13 +170,10 @@ class Transaction(object):
             self.name = name
             at = self.at
             if at >= 0:
-                ring = self.ring
-                version = ring.versions[self.slot] - 1
-                label = _methods[self.method] + _texts[name][2:]
-                size = len(label)
-                ring.memory[at:at + 112] = _slot_name(
-                    version | (size << 32 if size < 68 else _LONGEST), self.id, self.wall, self.thread, label, version,
-                    0)[:112]
+                version = self.slot.version
+                label = _labels[self.request[0], name]
+                self.ring.memory[at:at + 112] = _slot_name(
+                    version | len(label) << 32, self.id, self.wall, self.thread, label, version, 0)[:112]
         except BaseException:
             if not guard.ours():
                 raise
@@ -173,20 +181,23 @@ class Transaction(object):
     def set_user(self, user):
         """Who the request was for, as text."""
         self.user = user
+        self.special = True
 
     def set(self, key, value):
         """Adds an attribute."""
         pairs = self.attributes
         if pairs is None:
             pairs = self.attributes = []
+            self.special = True
         if len(pairs) < MAX_ATTRIBUTES:
-            pairs.append((key, value))
+            pairs.append((key, value[:MAX_VALUE] if type(value) is str else value))
 
     def fail(self, kind, error, trace):
         """Remembers why this transaction failed. The first one wins."""
         if self.error is None and self.state == LIVE:
             try:
                 self.error = errors.describe(kind, error, trace)
+                self.special = True
             except BaseException:
                 if not guard.ours():
                     raise
@@ -196,6 +207,7 @@ class Transaction(object):
         if self.handled is None and self.state == LIVE:
             try:
                 self.handled = (errors.describe(kind, error, trace), clock())
+                self.special = True
             except BaseException:
                 if not guard.ours():
                     raise
@@ -211,24 +223,41 @@ class Transaction(object):
                 self.state = ENDED
                 _set(None)
                 return
-            body = self.body
-            if body is None:
-                body = self.body = _encode(self, status)
+            if self.special:
+                body = _encode(self, status)
+            else:
+                # What most transactions are, in as few instructions as can be; `_encode` does the same for all.
+                head = _join(map(_text_of, (self.name,) + self.request))
+                size = len(head) + 10
+                steps = self.steps
+                counts = 0
+                tail = _NOTHING_ELSE
+                if steps:
+                    try:
+                        data = _join(steps)
+                    except TypeError:
+                        data = _join(_finished(self, steps))
+                    counts = len(steps)
+                    size |= len(data) << 32
+                    tail = _FIVE_EMPTY + data + _EMPTY
+                duration = (clock() - self.start) // 1000
+                identity = self.id
+                word, flags = _status_words[self.kind, status or self.status]
+                body = _frame(identity, _process, identity, 0, self.wall, duration if duration > 0 else 0, word, counts,
+                              self.thread, size, 12) + head + tail, flags
+                if len(body[0]) > MAX_BODY:
+                    body = _encode(self, status)
+            self.body = body
+            slot = self.slot
+            if slot is not None:
+                self.slot = None
+                ring.words32[self.at >> 2] = slot.version + 1
+                ring.free.append(slot)
             ring.end(body)
             self.state = ENDED
-            slot = self.slot
-            if slot >= 0:
-                self.slot = -1
-                words = ring.words32
-                at = self.at >> 2
-                words[at] = words[at + 27] = ring.versions[slot]
-                ring.free.append(slot)
             if _get() is self:
                 _set(None)
-            self.body = self.environ = None
-            if self.answer is not None:
-                self.start_response = None
-            ring.drain()
+            self.environ = None
         except BaseException:
             # Whatever came between: finish, then let through what is not ours.
             mine = guard.ours()
@@ -246,7 +275,11 @@ class Transaction(object):
     def finish(self):
         """Ends it with the status that the application answered."""
         if self.state == LIVE:
-            self.end(_codes.get(self.answer) or _code(self.answer))
+            try:
+                status = _codes[self.answer]
+            except (AttributeError, KeyError, TypeError):
+                status = _code(getattr(self, 'answer', None))
+            self.end(status)
 
     # -- steps
 
@@ -276,7 +309,7 @@ class Transaction(object):
     def log(self, severity, level, logger, message):
         """A log record, with OpenTelemetry's severity number."""
         if self.logs >= MAX_LOGS:
-            self.cut += 1
+            cut(self)
             return
         self.logs += 1
         _point(self, LOG, severity, message, logger, level, None)
@@ -348,7 +381,8 @@ NO_STEP = _NoStep()
 _IDLE = b'\0' if PY2 else 0
 
 # Set from the options: None = nothing to do.
-ignored = None
+_ignored = None
+_static = ()
 client_of = None
 measure_cpu = False
 error_from = 500
@@ -356,37 +390,28 @@ error_from = 500
 
 def _choose(options):
     """Decides once what each option means for the requests to come."""
-    global ignored, client_of, measure_cpu, error_from, MAX_STEPS
+    global _ignored, _static, client_of, measure_cpu, error_from, MAX_STEPS
     paths = options['trace_ignore_url_set']
-    ignored = _ignoring(
+    _ignored = _ignoring(
         frozenset([path for path in paths if '*' not in path]), [path.split('*') for path in paths if '*' in path],
-        tuple(options['trace_ignore_url_prefix']), tuple(options['web_static_content_extensions']),
-        frozenset(options['ignore_http_method']))
+        tuple(options['trace_ignore_url_prefix']), frozenset(options['ignore_http_method']))
+    _static = tuple(['.' + extension for extension in options['web_static_content_extensions']])
     proxies = frozenset(options['trusted_proxies'])
     client_of = _behind(proxies, options['trace_http_client_ip_header_key']) if proxies else None
     measure_cpu = bool(options['trace_cpu'] and cpu_clock)
+    _status_words.clear()
     error_from = 400 if options['transaction_status_error_enable'] else 500
     MAX_STEPS = options['profile_step_max_count']
 
 
-def _ignoring(paths, patterns, prefixes, extensions, methods):
-    extensions = tuple(['.' + extension for extension in extensions])
-    if not (paths or patterns or prefixes or extensions or methods):
+def _ignoring(paths, patterns, prefixes, methods):
+    if not (paths or patterns or prefixes or methods):
         return None
 
-    def is_ignored(method, path):
-        if type(path) not in _TEXTS:
-            return False
-        if extensions and '.' in path and path.endswith(extensions):
-            return True
+    def ignored(method, path):
         return (path in paths or method in methods or bool(prefixes) and path.startswith(prefixes)
                 or bool(patterns) and any([_matches(path, pattern) for pattern in patterns]))
-    if paths or patterns or prefixes or methods:
-        return is_ignored
-
-    def is_static(method, path):
-        return '.' in path and type(path) in _TEXTS and path.endswith(extensions)
-    return is_static
+    return ignored
 
 
 _TEXTS = (str, text_type)
@@ -430,8 +455,7 @@ def _step(tx, kind, state, a, b, c, d):
         steps = tx.steps
         index = len(steps)
         if index >= MAX_STEPS or tx.state != LIVE:
-            tx.cut += 1
-            return NO_STEP
+            return cut(tx)
         step = Step()
         step.tx = tx
         step.kind = kind
@@ -455,13 +479,118 @@ def _step(tx, kind, state, a, b, c, d):
             text = _prefix(a)
             tx.ring.memory[at + 112:at + 192] = _slot_state(
                 state, len(text), index & 0xffff, _bounded((now - tx.start) // 1000000), text)
-            if tx.ring.memory[rings.STACK_WANTED_AT + tx.slot] != _IDLE:
+            if tx.ring.memory[tx.slot.wanted_at] != _IDLE:
                 _take_stack(tx)
         return step
     except BaseException:
         if not guard.ours():
             raise
         return NO_STEP
+
+
+class Statements(dict):
+    """What is the same in all steps with one statement of one database, made once: `statements[text]`."""
+
+    __slots__ = ('system', 'target', 'tail')
+
+    def __init__(self, system, target):
+        self.system = system
+        self.target = target
+        self.tail = wire.text(system) + wire.text(target)
+
+    def __missing__(self, statement):
+        text = wire.text(statement)
+        tail = text + self.tail + _EMPTY
+        shown = text[2:74]
+        made = (
+            wire.step_front(len(tail), SQL), wire.ONCE + tail,
+            _shown(2, len(shown)), shown)
+        if len(text) <= MAX_STATEMENT and type(statement) is str:
+            if len(self) >= MAX_STATEMENTS:
+                self.clear()
+            self[statement] = made
+        return made
+
+
+MAX_STATEMENT = 4000
+MAX_STATEMENTS = 500
+_databases = {}
+MAX_DATABASES = 100
+
+
+def statements_of(system, target):
+    """The statements of a database, shared by all connections to it."""
+    key = system, target
+    found = _databases.get(key)
+    if found is None:
+        found = Statements(system, target)
+        if len(_databases) < MAX_DATABASES:
+            _databases[key] = found
+    return found
+
+
+def leaf_begin(tx, made):
+    """Begins a step that has none below it and is recorded at its end: when it began. `made` is from Statements."""
+    started = clock()
+    at = tx.at
+    if at >= 0:
+        ring = tx.ring
+        if ring.alive[0]:
+            memory = ring.memory
+            memory[at + 112:at + 192] = _leaf_state(
+                made[2], len(tx.steps) & 0xffff, (started - tx.start) // 1000000 & 0xffffffff, made[3])
+            if memory[tx.slot.wanted_at] != _IDLE:
+                _take_stack(tx)
+    return started
+
+
+def leaf_end(tx, made, started, value):
+    """Ends it. `value`: rows."""
+    steps = tx.steps
+    if tx.state != LIVE or len(steps) >= MAX_STEPS or tx.open:
+        return _leaf_end_specially(tx, made, started, value, 0, None)
+    steps.append(made[0] + _leaf_times((started - tx.start) // 1000, (clock() - started) // 1000, value) + made[1])
+    at = tx.at
+    if at >= 0:
+        tx.ring.memory[at + 112] = _IDLE
+
+
+def leaf_failed(tx, made, started, error):
+    """Inside an except block: the statement raised."""
+    try:
+        _leaf_end_specially(tx, made, started, -1, wire.STEP_FAILED, errors.short(error))
+    except BaseException:
+        if not guard.ours():
+            raise
+
+
+def _leaf_end_specially(tx, made, started, value, flags, failure):
+    if tx.state != LIVE or len(tx.steps) >= MAX_STEPS:
+        cut(tx)
+        return
+    tail = made[1][12:]
+    if failure is not None:
+        tail = tail[:-2] + wire.encode(failure)
+    tx.steps.append(wire.step(SQL, flags, tx.open, _micros(started - tx.start), _micros(clock() - started), _value(value),
+                              1, 0, tail))
+    at = tx.at
+    if at >= 0 and tx.ring.alive[0]:
+        tx.ring.memory[at + 112] = _IDLE
+
+
+_leaf_times = Struct('<IIi').pack
+_leaf_state = Struct('<2sHI72s').pack
+_shown = Struct('<BB').pack
+
+
+def cut(tx):
+    """A step that is not recorded is counted."""
+    if tx.state == LIVE:
+        tx.cut += 1
+        tx.special = True
+    else:
+        tx.ring.steps_cut()
+    return NO_STEP
 
 
 def _still_open(tx, parent):
@@ -475,7 +604,7 @@ def _point(tx, kind, value, a, b, c, d):
     """A step without a duration."""
     try:
         if len(tx.steps) >= MAX_STEPS or tx.state != LIVE:
-            tx.cut += 1
+            cut(tx)
             return
         now = clock()
         tx.steps.append(_encoded(kind, 0, tx.open, now - tx.start, 0, value, 1, 0, a, b, c, d))
@@ -487,6 +616,7 @@ def _point(tx, kind, value, a, b, c, d):
 def _take_stack(tx):
     """The collector wants to know where this transaction is."""
     tx.flags |= wire.FLAG_STACKS
+    tx.special = True
     stack = errors.stack_of(sys._getframe(2))
     tx.steps.append(_encoded(wire.STACK, 0, tx.open, clock() - tx.start, 0, 0, 1, 0, stack, None, None, None))
 
@@ -503,11 +633,9 @@ def _end_after_all(tx):
                 ring.end(body)
             tx.state = ENDED
         slot = tx.slot
-        if slot >= 0:
-            tx.slot = -1
-            words = ring.words32
-            at = tx.at >> 2
-            words[at] = words[at + 27] = ring.versions[slot]
+        if slot is not None:
+            tx.slot = None
+            ring.words32[tx.at >> 2] = slot.version + 1
             ring.free.append(slot)
         if _get() is tx:
             _set(None)
@@ -519,62 +647,68 @@ def _end_after_all(tx):
 
 
 def _encode(tx, status):
-    """The frame of a transaction, without its place: (bytes from 32 on, flags)."""
-    now = clock()
-    texts = _texts
-    flags = tx.flags
-    if not status:
-        status = tx.status
-    elif type(status) is not int or not 0 < status <= 0xffff:
-        status = 0
+    """The frame of any transaction, without its place: (bytes from 32 on, flags)."""
+    word, flags = _status_words[tx.kind, status or tx.status]
+    flags |= tx.flags
     error = tx.error
     if tx.handled is not None:
-        if error is None and (status >= 500 or status == 0):
+        if error is None and (flags & wire.FLAG_ERROR or not status):
             error = tx.handled[0]
         else:
             _error_step(tx)
-    if error is not None or status >= error_from:
+    if error is not None:
         flags |= wire.FLAG_ERROR
-    path = tx.path
-    path_text = texts[path]
-    name = tx.name
-    if error is None and tx.user is None and tx.tracestate is None and tx.attributes is None:
-        head = b''.join((path_text if name is path else texts[name], texts[tx.method], path_text, texts[tx.host],
-                         texts[tx.client], texts[tx.agent], texts[tx.referer], _NOTHING_ELSE))
-        size = len(head) - 2
-        attributes = None
-    else:
-        head = b''.join((texts[name], texts[tx.method], path_text, texts[tx.host], texts[tx.client], texts[tx.agent],
-                         texts[tx.referer], wire.text(tx.user), error or _NO_ERROR, wire.text(tx.tracestate)))
-        size = len(head)
-        attributes = wire.attributes(tx.attributes)
-    steps = tx.steps
-    counts = 0
-    if steps or tx.cut:
-        data, counts = _encode_steps(tx, steps, now, MAX_BODY - len(head) - len(attributes or b''))
-        head = head + data if attributes is not None else head[:-2] + data + _EMPTY
-        size |= len(data) << 32
-    if attributes is not None:
-        head += attributes
-    duration = (now - tx.start) // 1000
-    identity = tx.id
-    if tx.trace is None:
-        trace_a, trace_b = _random(64), identity
-    else:
-        trace_a, trace_b = tx.trace
+    values = (tx.name,) + tx.request + (tx.user,)
+    head = b''.join([wire.text(value) for value in values]) + (error or _NO_ERROR) + wire.text(tx.tracestate)
+    if len(head) > MAX_HEAD:
+        flags |= wire.FLAG_CUT
+        head = b''.join([wire.text(_exact(value)[:MAX_LONG] if value is not None else None) for value in values]) + (
+            error if error is not None and len(error) < MAX_HEAD // 2 else _NO_ERROR) + wire.text(tx.tracestate)
+    attributes = wire.attributes(tx.attributes)
+    if len(attributes) > MAX_ATTRIBUTE_BYTES:
+        flags |= wire.FLAG_CUT
+        attributes = _EMPTY
+    data, count = _encode_steps(tx, MAX_BODY - wire.FIXED_BYTES - len(head) - len(attributes))
+    duration = (clock() - tx.start) // 1000
+    trace_a, trace_b = tx.trace or (_process, tx.id)
+    if tx.cpu:
+        word = word & ~_NO_CPU | _cpu_since(tx.cpu)
     return _frame(
-        identity, trace_a, trace_b, tx.parent, tx.wall, duration if duration > 0 else 0,
-        (_cpu_since(tx.cpu) if tx.cpu else _NO_CPU) | status << 32 | tx.kind << 48, counts, tx.thread, size, 12) + head, flags
+        tx.id, trace_a, trace_b, tx.parent, tx.wall, duration if duration > 0 else 0, word,
+        count | min(tx.cut, 0xffffffff) << 32, tx.thread, len(head) | len(data) << 32, 12) + head + data + attributes, flags
 
 
-# A frame is at most a quarter of a ring.
-MAX_BODY = 65536 - wire.FIXED_BYTES - 8
+# A frame, with its first 32 bytes, is at most a quarter of a ring.
+MAX_BODY = 65536 - 32
+MAX_HEAD = 36000
+MAX_LONG = 1000
+MAX_ATTRIBUTE_BYTES = 16000
+MAX_VALUE = 1000
 _NO_ERROR = _EMPTY * 3
+_FIVE_EMPTY = _EMPTY * 5
 
 
-def _encode_steps(tx, steps, now, room):
-    """The steps that fit, and the word that holds how many there are and how many were cut."""
-    parts = [step if type(step) is bytes else _finished(tx, step, now) for step in steps]
+class _StatusWords(dict):
+    """The word of a frame that holds no CPU time, the status and the type; and the flags that the status sets."""
+
+    __slots__ = ()
+
+    def __missing__(self, key):
+        kind, status = key
+        number = int(status) if isinstance(status, int) and 0 < status <= 0xffff else 0
+        flags = wire.FLAG_ERROR if number >= error_from else 0
+        found = _NO_CPU | number << 32 | kind << 48, flags
+        if type(status) is int and len(self) < 1000:
+            self[key] = found
+        return found
+
+
+_status_words = _StatusWords()
+
+
+def _encode_steps(tx, room):
+    """The steps that fit, and how many they are."""
+    parts = _finished(tx, tx.steps)
     data = b''.join(parts)
     if len(data) > room:
         kept = 0
@@ -586,32 +720,37 @@ def _encode_steps(tx, steps, now, room):
         tx.cut += len(parts) - kept
         del parts[kept:]
         data = b''.join(parts)
-    cut = tx.cut
-    if cut:
-        for _ in range(min(cut, MAX_COUNTED)):
-            tx.ring.steps_cut()
-    return data, len(parts) | min(cut, 0xffffffff) << 32
+    for _ in range(min(tx.cut, MAX_COUNTED)):
+        tx.ring.steps_cut()
+    return data, len(parts)
 
 
 MAX_COUNTED = 100000
+
+
+def _finished(tx, steps):
+    """All steps as bytes. Those that still run, in a thread of the transaction's or below a response that nobody
+    closed, end now."""
+    now = clock()
+    parts = []
+    for step in steps:
+        if type(step) is not bytes:
+            if step.tx is not None:
+                step.tx = None
+                step.duration = now - step.start
+            step = _encoded(step.kind, step.flags, step.parent, step.start - tx.start, step.duration, step.value,
+                            step.repeat, step.span_id, step.a, step.b, step.c, step.d)
+        parts.append(step)
+    return parts
 
 
 def _error_step(tx):
     """A handled exception whose answer was no server error."""
     failure, when = tx.handled
     if len(tx.steps) >= MAX_STEPS:
-        tx.cut += 1
+        cut(tx)
         return
     tx.steps.append(wire.step(ERROR, 0, 0, _micros(when - tx.start), 0, 0, 1, 0, failure + _EMPTY))
-
-
-def _finished(tx, step, now):
-    if step.tx is not None:
-        # Still running: a thread of the transaction's, or a response that nobody closed.
-        step.tx = None
-        step.duration = now - step.start
-    return _encoded(step.kind, step.flags, step.parent, step.start - tx.start, step.duration, step.value, step.repeat,
-                    step.span_id, step.a, step.b, step.c, step.d)
 
 
 def _encoded(kind, flags, parent, start, duration, value, repeat, span, a, b, c, d):
@@ -648,20 +787,21 @@ def _exact(value):
     return data if PY2 else data.decode('utf-8')
 
 
-class _Methods(dict):
-    """What stands before the name in a slot, by method."""
+class _Labels(dict):
+    """Method and name as a slot shows them, by both."""
 
     __slots__ = ()
 
-    def __missing__(self, method):
-        data = wire.clean(method)[:16] + b' '
-        if len(self) < 50:
-            self[method] = data
-        return data
+    def __missing__(self, key):
+        method, name = key
+        label = wire.clean(name)[:68] if method is None else (wire.clean(method)[:16] + b' ' + wire.clean(name))[:68]
+        if len(self) >= 1000:
+            self.clear()
+        self[key] = label
+        return label
 
 
-_methods = _Methods({None: b''})
-_LONGEST = 68 << 32
+_labels = _Labels()
 
 
 def _code(line):
@@ -677,10 +817,7 @@ MAX_CODES = 500
 
 
 def _trace_text(tx):
-    trace = tx.trace
-    if trace is None:
-        # The second half of an own trace id is the transaction's id: more random bits would say nothing more.
-        trace = tx.trace = _random(64), tx.id
+    trace = tx.trace or (_process, tx.id)
     return ''.join(['%02x' % byte for byte in bytearray(_two_numbers.pack(*trace))])
 
 
@@ -714,8 +851,9 @@ def _on_stack(tx, frame):
 
 def _forked():
     """A child makes everything its own: ring, identities. What its parent began stays with the parent."""
-    global _ring, _random
+    global _ring, _random, _process
     _random = Random(random_seed()).getrandbits
+    _process = _random(64)
     _ring = ring = rings.Ring()
     return ring
 
@@ -741,6 +879,7 @@ def _follow(tx, traceparent, tracestate):
         return
     tx.trace = _two_numbers.unpack(data)
     tx.parent = parent
+    tx.special = True
     tx.flags = wire.FLAG_REMOTE_PARENT | (wire.FLAG_SAMPLED if int(flags, 16) & 1 else 0)
     if type(tracestate) is str:
         tx.tracestate = tracestate[:MAX_TRACESTATE]

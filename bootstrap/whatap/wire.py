@@ -140,6 +140,16 @@ def step(kind, flags, parent, start, duration, value, repeat, span, tail):
     return pack_step(len(tail) + STEP_BYTES, kind, flags, parent, start, duration, value, repeat, span) + tail
 
 
+def step_front(tail, kind):
+    """The first eight bytes of a step of this kind, without flags, below the transaction itself."""
+    return _front(tail + STEP_BYTES, kind, 0, 0)
+
+
+_front = Struct('<IBBH').pack
+# The last part of a step's fixed bytes: one repetition, no span of its own.
+ONCE = Struct('<IQ').pack(1, 0)
+
+
 def attributes(pairs):
     """The attribute part."""
     if not pairs:

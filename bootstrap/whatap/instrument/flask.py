@@ -25,23 +25,29 @@ def _named(original):
 
     def wrapper(self, *args, **kwargs):
         tx = current()
-        if tx is not None:
-            _name(tx)
-        return original(self, *args, **kwargs)
+        if tx is None:
+            return original(self, *args, **kwargs)
+        try:
+            rule = tx.environ['werkzeug.request'].url_rule
+            if rule is not None:
+                tx.set_name(rule.rule)
+        except BaseException:
+            _note()
+        response = original(self, *args, **kwargs)
+        try:
+            if type(response.response) is list and not response._on_close:
+                # Nothing of it is made while it is sent: it need not be followed.
+                tx.whole = True
+        except BaseException:
+            _note()
+        return response
     return wrapper
 
 
-def _name(tx):
-    """The URL rule that matched, from the request that Werkzeug leaves in the environment."""
-    try:
-        request = tx.environ.get('werkzeug.request')
-        if request is not None:
-            rule = request.url_rule
-            if rule is not None:
-                tx.set_name(rule.rule)
-    except BaseException:
-        if not guard.ours():
-            raise
+def _note():
+    """Inside an except block: another framework's request, or a fault of ours."""
+    if not issubclass(sys.exc_info()[0], (AttributeError, KeyError, TypeError)) and not guard.ours():
+        raise
 
 
 def _unhandled(original):

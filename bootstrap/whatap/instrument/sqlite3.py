@@ -81,47 +81,34 @@ MAX_FACTORIES = 100
 
 def _cursor_class(base):
     current = transactions.current
-    base_execute, base_many, base_script = base.execute, base.executemany, base.executescript
+    begin, end, failed = transactions.leaf_begin, transactions.leaf_end, transactions.leaf_failed
 
-    def execute(self, *args):
-        tx = current()
-        if tx is None:
-            return base_execute(self, *args)
-        step = _begin(tx, self, args)
-        try:
-            result = base_execute(self, *args)
-        except BaseException:
-            step.end(-1, sys.exc_info()[1])
-            raise
-        step.end(_rows(self))
-        return result
+    def traced(original):
+        def execute(self, *args):
+            tx = current()
+            if tx is None:
+                return original(self, *args)
+            try:
+                sql = args[0]
+                statement = self.connection._whatap[sql if type(sql) is str else _plain(sql)]
+                started = begin(tx, statement)
+            except BaseException:
+                _unusual()
+                return original(self, *args)
+            try:
+                result = original(self, *args)
+            except BaseException:
+                failed(tx, statement, started, sys.exc_info()[1])
+                raise
+            try:
+                end(tx, statement, started, self.rowcount)
+            except BaseException:
+                if not guard.ours():
+                    raise
+            return result
+        return execute
 
-    def executemany(self, *args):
-        tx = current()
-        if tx is None:
-            return base_many(self, *args)
-        step = _begin(tx, self, args)
-        try:
-            result = base_many(self, *args)
-        except BaseException:
-            step.end(-1, sys.exc_info()[1])
-            raise
-        step.end(_rows(self))
-        return result
-
-    def executescript(self, *args):
-        tx = current()
-        if tx is None:
-            return base_script(self, *args)
-        step = _begin(tx, self, args)
-        try:
-            result = base_script(self, *args)
-        except BaseException:
-            step.end(-1, sys.exc_info()[1])
-            raise
-        step.end(-1)
-        return result
-
+    execute, executemany, executescript = traced(base.execute), traced(base.executemany), traced(base.executescript)
     return _subclass(base, (), execute=execute, executemany=executemany, executescript=executescript)
 
 
@@ -131,7 +118,8 @@ def _connection_class(base, traced_cursor):
 
     def __init__(self, *args, **kwargs):
         database = args[0] if args else kwargs.get('database')
-        self._whatap = target = database if type(database) in _TEXTS else None
+        target = database if type(database) in _TEXTS else _path(database)
+        self._whatap = transactions.statements_of(SYSTEM, target)
         tx = current()
         if tx is None:
             base_init(self, *args, **kwargs)
@@ -201,17 +189,20 @@ def _subclass(base, slots, **methods):
     return made
 
 
-def _begin(tx, cursor, args):
-    try:
-        target = getattr(getattr(cursor, 'connection', None), '_whatap', None)
-    except Exception:
-        # A cursor that was never initialised: the module will say so.
-        target = None
-    return tx.sql(args[0] if args else None, SYSTEM, target)
+def _plain(sql):
+    return sql if type(sql) in _TEXTS else None
 
 
-def _rows(cursor):
-    try:
-        return cursor.rowcount
-    except Exception:
-        return -1
+def _path(database):
+    """The text of a path object, which is asked only if it is one of pathlib's own."""
+    if getattr(type(database), '__module__', '').partition('.')[0] == 'pathlib':
+        return str(database)
+    return None
+
+
+def _unusual():
+    """Inside an except block. A cursor or connection that was never initialised, a call without a statement: the
+    module will say so."""
+    if not issubclass(sys.exc_info()[0], (AttributeError, IndexError, sys.modules['sqlite3.dbapi2'].Error)):
+        if not guard.ours():
+            raise

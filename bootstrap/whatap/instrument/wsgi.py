@@ -9,8 +9,9 @@ import sys
 from whatap import guard, tx as transactions
 from whatap._compat import is_ascii, latin, next_of
 
-_begin = transactions.begin
-_current = transactions._get
+_begin = transactions.begin_with
+
+_REQUEST = ('REQUEST_METHOD', 'PATH_INFO', 'HTTP_HOST', 'REMOTE_ADDR', 'HTTP_USER_AGENT', 'HTTP_REFERER')
 
 # Type of result -> function (tx, result) that gets `tx.finish` called when the result is closed; False: it cannot.
 followers = {}
@@ -52,32 +53,34 @@ def wrap_method(original):
 def begin_request(environ, start_response=None):
     """Begins the transaction of a request; None if it is not to be one. `tx.respond` then is the start_response."""
     try:
-        tx = _current()
-        if tx is not None and tx.environ is environ:
-            # A second wrapper around the same request.
-            return None
         get = environ.get
-        path = get('PATH_INFO')
-        script = get('SCRIPT_NAME')
-        if script:
-            path = script + (path or '')
-        if path is None:
-            path = '/'
-        elif type(path) is str and not is_ascii(path):
-            path = latin(path)
-        client = get('REMOTE_ADDR')
-        if transactions.client_of is not None:
-            client = transactions.client_of(client, get)
-        tx = _begin(get('REQUEST_METHOD'), path, get('HTTP_HOST'), client, get('HTTP_USER_AGENT'), get('HTTP_REFERER'),
-                    get('HTTP_TRACEPARENT'), get('HTTP_TRACESTATE'))
+        request = tuple(map(get, _REQUEST))
+        path = request[1]
+        if path is None or get('SCRIPT_NAME') or transactions.client_of is not None or not is_ascii(path):
+            request = _unusual(request, get)
+        tx = _begin(request, environ, get('HTTP_TRACEPARENT'), get('HTTP_TRACESTATE'))
         if tx is not None:
-            tx.environ = environ
             tx.start_response = start_response
         return tx
     except BaseException:
         if not guard.ours():
             raise
         return None
+
+
+def _unusual(request, get):
+    """The request of an application below a prefix, of a path beyond ASCII, or of a client behind a proxy."""
+    method, path, host, client, agent, referer = request
+    path = (_text(get('SCRIPT_NAME')) + _text(path)) or '/'
+    if not is_ascii(path):
+        path = latin(path)
+    if transactions.client_of is not None:
+        client = transactions.client_of(client, get)
+    return method, path, host, client, agent, referer
+
+
+def _text(value):
+    return value if type(value) is str else ''
 
 
 def failed(tx):
@@ -94,7 +97,7 @@ def returned(tx, result):
     """The application returned: the transaction ends now, or with the body. What to give to the server."""
     try:
         kind = type(result)
-        if kind is list or kind is tuple:
+        if tx.whole or kind is list or kind is tuple:
             tx.finish()
             return result
         follow = followers.get(kind, _unknown)
