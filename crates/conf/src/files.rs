@@ -143,9 +143,27 @@ pub fn local_server_data_dir() -> PathBuf {
     default_home().join("server")
 }
 
-/// Only we or root own it, and only the owner may write it.
+/// Only we or root own it, and nobody else may write it.
 fn is_believed(meta: &Metadata, uid: u32) -> bool {
-    (meta.uid() == uid || meta.uid() == 0) && meta.mode() & 0o022 == 0
+    let others = meta.mode() & 0o002 != 0
+        || (meta.mode() & 0o020 != 0 && !is_private_group(meta.gid(), uid));
+    (meta.uid() == uid || meta.uid() == 0) && !others
+}
+
+/// Is this the group that has the user's name and no other member? Many systems give each user one, and a umask that lets it
+/// write.
+pub fn is_private_group(gid: u32, uid: u32) -> bool {
+    use nix::unistd::{Gid, Group, Uid, User};
+    let (Ok(Some(user)), Ok(Some(group))) = (
+        User::from_uid(Uid::from_raw(uid)),
+        Group::from_gid(Gid::from_raw(gid)),
+    ) else {
+        return false;
+    };
+    uid != 0
+        && user.gid == group.gid
+        && user.name == group.name
+        && group.mem.iter().all(|m| *m == user.name)
 }
 
 fn nearest_project(cwd: &Path, uid: u32, findings: &mut Vec<Finding>) -> Option<PathBuf> {
@@ -262,7 +280,7 @@ mod tests {
             &work.join("pyproject.toml"),
             "[tool.whatap]\nhome = \"/planted\"\n",
         );
-        mode(&work.join("pyproject.toml"), 0o664);
+        mode(&work.join("pyproject.toml"), 0o666);
         let (files, findings) = Files::locate(None, &Env::default(), work);
         assert_ne!(files.from, HomeFrom::WorkingDirectory);
         assert_eq!(files.project, None);

@@ -28,7 +28,9 @@ mod value;
 mod generated;
 
 pub use crate::env::Env;
-pub use crate::files::{Files, HomeFrom, Stamp, default_home, local_server_data_dir};
+pub use crate::files::{
+    Files, HomeFrom, Stamp, default_home, is_private_group, local_server_data_dir,
+};
 pub use crate::finding::{Finding, Severity};
 pub use crate::launch::{BadLaunch, Launch, escape, unescape};
 pub use crate::options::{OPTIONS, Opt, Reader, Reload, find};

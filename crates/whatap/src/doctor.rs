@@ -137,7 +137,7 @@ impl Examination {
         let us = nix::unistd::geteuid().as_raw();
         match fs::metadata(&home) {
             Ok(meta) if meta.is_dir() => {
-                if let Some(weak) = trust::weak_spot_above(&home, us) {
+                if let Some(weak) = trust::weak_spot_of_home(&home, us) {
                     let text = format!("{shown}: others can write to {}", weak.display());
                     self.note(
                         "home",

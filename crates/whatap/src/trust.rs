@@ -4,6 +4,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use whatap_conf::is_private_group;
+
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
@@ -29,6 +31,15 @@ pub fn weak_spot_above(path: &Path, uid: u32) -> Option<PathBuf> {
         .ancestors()
         .find(|place| !fs::symlink_metadata(place).is_ok_and(|meta| is_sound(&meta, uid, true)))
         .map(Path::to_owned)
+}
+
+/// Like [`weak_spot_above`] for a home, from which no code is loaded: the user's own group may write.
+pub fn weak_spot_of_home(home: &Path, uid: u32) -> Option<PathBuf> {
+    let weak = weak_spot_above(home, uid)?;
+    let meta = fs::metadata(&weak).ok()?;
+    let own_group_only = meta.mode() & OTHERS_WRITE == 0o020 && is_private_group(meta.gid(), uid);
+    let owned = meta.uid() == uid || meta.uid() == 0;
+    (!(owned && own_group_only)).then_some(weak)
 }
 
 /// A directory of ours or root's that nobody else can write to. In an ancestor with the sticky bit others may write, but not

@@ -484,3 +484,48 @@ fn secrets_are_not_handed_on() {
     );
     assert!(fs::read_dir(scene.home()).unwrap().count() >= 1);
 }
+
+/// Runs behind the launcher with a terminal as stderr; what appeared there.
+fn on_a_terminal(scene: &Scene, words: &[&str]) -> String {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = scene.command(&[&["whatap-start-agent"], words].concat());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(terminal.slave);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    assert!(child.wait().unwrap().success());
+    // Reading from a terminal whose other side has gone is an error, after what was written.
+    let mut seen = Vec::new();
+    let mut master = fs::File::from(terminal.master);
+    let mut piece = [0; 4096];
+    while let Ok(read @ 1..) = master.read(&mut piece) {
+        seen.extend_from_slice(&piece[..read]);
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+#[test]
+fn without_a_server_the_first_line_on_a_terminal_opens_the_dashboard() {
+    let scene = Scene::new();
+    let seen = on_a_terminal(&scene, &["true"]);
+    let link = seen
+        .trim()
+        .strip_prefix("whatap: dashboard http://")
+        .unwrap_or_else(|| panic!("{seen}"));
+    let (address, token) = link.split_once("/?token=").unwrap();
+    assert_eq!(token.len(), 64, "{token}");
+    // Nothing had to be waited for: the port was bound before the line was printed.
+    std::net::TcpStream::connect(address).unwrap();
+    scene.run(&["whatap-stop-agent"]).status(0);
+}
+
+#[test]
+fn no_local_server_where_nobody_looks_or_wants_it() {
+    let scene = Scene::new();
+    scene.start(&["true"]).status(0).stderr("");
+    assert!(!scene.root().join("server").exists());
+    let scene = scene.env("WHATAP_LOCAL_SERVER", "false");
+    assert_eq!(on_a_terminal(&scene, &["true"]), "");
+}

@@ -106,7 +106,8 @@ fn prepare(
             "python -{flag} ignores PYTHONPATH or site; it will not be traced"
         ));
     }
-    if let Some(weak) = trust::weak_spot_above(&options.files.home, nix::unistd::geteuid().as_raw())
+    if let Some(weak) =
+        trust::weak_spot_of_home(&options.files.home, nix::unistd::geteuid().as_raw())
     {
         voice.problem(&format!(
             "others can write to {}; nothing in the home is trusted",

@@ -1,6 +1,10 @@
 //! A home of one's own, the real programs in it, and what they did. Whatever a scene started is stopped at its end.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its part of this"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
