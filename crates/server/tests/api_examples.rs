@@ -20,7 +20,9 @@ use whatap_server::intake::proof::HelloAnswer;
 mod schema;
 
 /// File, schema, and how the Rust type writes it again.
-const EXAMPLES: &[(&str, &str, fn(&str) -> Value)] = &[
+type Example = (&'static str, &'static str, fn(&str) -> Value);
+
+const EXAMPLES: &[Example] = &[
     ("active", "Active", again::<Active>),
     ("active_unavailable", "Active", again::<Active>),
     ("count", "Count", again::<Count>),

@@ -20,6 +20,7 @@ use whatap_wire::otlp::{
 #[path = "common/schema.rs"]
 mod schema;
 #[path = "common/server.rs"]
+#[allow(unreachable_pub, reason = "a library of tests")]
 mod server;
 
 use server::{Answer, Request, Server, get, post, protobuf, request, run, span, traces};

@@ -37,10 +37,10 @@ pub(super) async fn page(
         .into_response();
     }
     let name = path.trim_start_matches('/');
-    if name.is_empty() {
-        if let Some(token) = token(request.uri().query()) {
-            return follow_link(&app, peer, &token, request.method() == Method::GET);
-        }
+    if name.is_empty()
+        && let Some(token) = token(request.uri().query())
+    {
+        return follow_link(&app, peer, &token, request.method() == Method::GET);
     }
     let known = request.headers().get(header::IF_NONE_MATCH);
     match Files::get(name) {

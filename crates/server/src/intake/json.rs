@@ -52,6 +52,7 @@ macro_rules! message {
         #[serde(rename_all = "camelCase", default)]
         struct $name { $($field: Nullable<$type>),* }
 
+        #[allow(clippy::needless_update, reason = "some messages have no more fields than these")]
         impl From<$name> for otlp::$target {
             fn from(json: $name) -> Self {
                 Self { $($field: message!(@convert json.$field $(, $convert)?),)* ..Self::default() }

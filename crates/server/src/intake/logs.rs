@@ -50,13 +50,11 @@ fn one(record: OtlpRecord, scope: &str, sender: Sender, now_us: i64, batch: &mut
     };
     let mut message = display(record.body);
     // Whatever the logger was told besides the text.
-    if !sender.ours {
-        if let Some(class) = find(&record.attributes, "exception.type").and_then(AnyValue::as_str) {
-            let text = find(&record.attributes, "exception.message")
-                .and_then(AnyValue::as_str)
-                .unwrap_or_default();
-            message = format!("{message} [{class}: {text}]");
-        }
+    let class = find(&record.attributes, "exception.type").and_then(AnyValue::as_str);
+    if let Some(class) = class.filter(|_| !sender.ours) {
+        let text = find(&record.attributes, "exception.message");
+        let text = text.and_then(AnyValue::as_str).unwrap_or_default();
+        message = format!("{message} [{class}: {text}]");
     }
     batch.logs.push(LogRecord {
         resource: sender.index,
@@ -77,7 +75,7 @@ fn snapshot(record: OtlpRecord, now_us: i64) -> Snapshot {
         normal: count("whatap.active.normal"),
         slow: count("whatap.active.slow"),
         very_slow: count("whatap.active.very_slow"),
-        states: STATES.map(|name| count(name)),
+        states: STATES.map(count),
         rows: Vec::new(),
     };
     if let Some(Value::Array(list)) = record.body.and_then(|body| body.value) {

@@ -21,6 +21,11 @@ const PROGRAM: &str = "the_program";
 const MARK: &str = "--- the program's own output ---\n";
 
 /// The test binary runs itself as `whatap-server`: put this into a test called `the_program`.
+#[allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "this is a program's main"
+)]
 pub fn be_the_program() {
     let Ok(arguments) = std::env::var("WHATAP_TEST_ARGUMENTS") else {
         return;
