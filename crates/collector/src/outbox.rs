@@ -207,6 +207,13 @@ impl Outbox {
         self.changed.notify_all();
     }
 
+    /// What was being sent is not sent any more, and can be had again.
+    pub(crate) fn abandon(&self) {
+        let mut shared = self.lock();
+        let Shared { own, adopted, .. } = &mut *shared;
+        std::iter::once(own).chain(adopted).for_each(Spool::abandon);
+    }
+
     /// How large the next batches may be: less while the server does not keep up.
     pub(crate) fn set_batch_bytes(&self, bytes: usize) {
         self.lock().batch_bytes = bytes;

@@ -400,7 +400,12 @@ impl Pipeline {
     /// Free space, old files, and what the spools had to give up.
     fn tick(&mut self, now: Now) {
         let mut metrics = Vec::new();
-        for (id, losses) in self.outbox.tick(now) {
+        let losses = self.outbox.tick(now);
+        // Until a process has reported, nobody is there whose service this could be told for.
+        if self.last_resource.is_empty() {
+            return;
+        }
+        for (id, losses) in losses {
             if self.reported.get(&id).copied().unwrap_or_default() != losses {
                 put_losses(&mut metrics, now, id, &losses);
                 self.reported.insert(id, losses);

@@ -98,7 +98,7 @@ impl Sampler {
 fn share(trace: [u8; 16]) -> u32 {
     let id = u128::from_be_bytes(trace);
     let mixed = ((id as u64) ^ ((id >> 64) as u64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed >> 32) * 1_000 >> 32) as u32
+    (((mixed >> 32) * 1_000) >> 32) as u32
 }
 
 /// The values are hashes already.

@@ -669,6 +669,20 @@ impl Spool {
         self.drop_sent();
     }
 
+    /// Whoever was sending is gone: the same batch can be had again.
+    pub fn abandon(&mut self) {
+        if let Some(InFlight {
+            jump: Some((cursor, total)),
+            ..
+        }) = self.in_flight.take()
+        {
+            (self.state.cursor, self.state.cursor_total) = (cursor, total);
+            self.state.in_flight_end = 0;
+            self.state.number += 1;
+            self.save();
+        }
+    }
+
     /// True if everything on disk below `until` is in the batch.
     fn read_disk(
         &self,

@@ -397,7 +397,7 @@ impl Transactions {
                 StepKind::SQL | StepKind::FETCH => {
                     put(out, "db.system.name", Value::Text(cut(step.b, 64)));
                     put(out, "db.query.text", Value::Text(text));
-                    put_database(out, step.c);
+                    put_database(out, step.b, step.c);
                     if step.value >= 0 {
                         put(
                             out,
@@ -408,7 +408,7 @@ impl Transactions {
                 }
                 StepKind::DB_CONNECT => {
                     put(out, "db.system.name", Value::Text(cut(step.b, 64)));
-                    put_database(out, step.a);
+                    put_database(out, step.b, step.a);
                 }
                 StepKind::HTTP => {
                     put(out, "http.request.method", Value::Text(cut(step.b, 32)));
@@ -585,8 +585,15 @@ fn put_step_error(out: &mut Vec<u8>, step: &Step<'_>) {
     put_error_status(out, &message);
 }
 
-/// `host:port/database`
-fn put_database(out: &mut Vec<u8>, target: &str) {
+/// `host:port/database`, or the path of a file.
+fn put_database(out: &mut Vec<u8>, system: &str, target: &str) {
+    if matches!(system, "sqlite" | "duckdb") {
+        return put(
+            out,
+            "db.namespace",
+            Value::Text(cut(without_query(target), MAX_FIELD)),
+        );
+    }
     let (address, database) = target.rsplit_once('/').unwrap_or((target, ""));
     put_address(out, address);
     put(

@@ -76,6 +76,17 @@ fn a_batch_keeps_its_number_over_restarts_until_it_is_settled() {
 }
 
 #[test]
+fn a_batch_whose_sender_is_gone_can_be_had_again() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(&home.path().join("1"), Limits::default());
+    spool.append(at(1), vec![record(1, 1, 3, 0)]);
+    let batch = spool.batch(u64::MAX, BODY).unwrap();
+    spool.append(at(1), vec![record(1, 4, 5, 0)]);
+    spool.abandon();
+    assert_eq!(spool.batch(u64::MAX, BODY), Some(batch));
+}
+
+#[test]
 fn only_what_is_released_is_sent_and_batches_are_bounded() {
     let home = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(&home.path().join("1"), Limits::default());

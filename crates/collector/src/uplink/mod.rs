@@ -19,6 +19,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -161,7 +162,7 @@ impl Uplink {
             settings: Mutex::new(settings.clone()),
             status: Mutex::default(),
         });
-        let sender = Sender {
+        let mut sender = Sender {
             outbox: outbox.clone(),
             control: control.clone(),
             settings,
@@ -177,7 +178,7 @@ impl Uplink {
         let thread = std::thread::Builder::new()
             .name("whatap-uplink".to_owned())
             .stack_size(512 << 10)
-            .spawn(move || sender.run())?;
+            .spawn(move || sender.work())?;
         Ok(Self {
             control,
             outbox,
@@ -275,7 +276,17 @@ struct Sender {
 }
 
 impl Sender {
-    fn run(mut self) {
+    /// A fault of our own may cost a connection, not the uplink.
+    fn work(&mut self) {
+        while catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            (self.log)("uplink: stopped by a fault of its own; starting again");
+            self.link = None;
+            self.outbox.abandon();
+            self.outbox.pause(Duration::from_secs(1));
+        }
+    }
+
+    fn run(&mut self) {
         loop {
             match self.outbox.next(IDLE) {
                 Work::Stop => return,
