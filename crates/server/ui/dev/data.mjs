@@ -175,10 +175,9 @@ export class Data {
     let count = 0;
     let error = 0;
     for (const one of this.between(from, to, scope)) {
-      if (one.outcome === 'aborted') continue;
       const key = Math.floor((one.end_us - begin) / column) * 1000 + levelOf(one.elapsed_us);
       const cell = found.get(key) ?? [Math.floor(key / 1000), key % 1000, 0, 0];
-      const failed = one.outcome === 'error';
+      const failed = one.outcome !== 'ok';
       cell[failed ? 3 : 2] += 1;
       count += 1;
       error += failed ? 1 : 0;

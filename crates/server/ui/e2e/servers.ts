@@ -1,6 +1,7 @@
 // Starts one stand-in server for each mode on a free port, and ends them.
 
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 
 const MODES = ['normal', 'hostile', 'empty', 'locked', 'nolive'] as const;
 export type Mode = (typeof MODES)[number];
@@ -11,15 +12,32 @@ export function urlOf(mode: Mode): string {
   return url;
 }
 
-export default async function start(): Promise<() => void> {
-  const children: ChildProcess[] = [];
+export interface Server {
+  url: string;
+  stop: () => Promise<void>;
+}
+
+/** Port 0 is any free one. */
+export async function startServer(mode: Mode, port: number): Promise<Server> {
+  const child = spawn(process.execPath, ['dev/server.mjs', '--port', String(port), '--mode', mode], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const url = await firstUrl(child);
+  const stop = async () => {
+    const ended = once(child, 'exit');
+    child.kill();
+    await ended;
+  };
+  return { url, stop };
+}
+
+export default async function start(): Promise<() => Promise<void>> {
+  const servers: Server[] = [];
   for (const mode of MODES) {
-    const child = spawn(process.execPath, ['dev/server.mjs', '--port', '0', '--mode', mode], { stdio: ['ignore', 'pipe', 'inherit'] });
-    children.push(child);
-    process.env[`WHATAP_UI_${mode}`] = await firstUrl(child);
+    const server = await startServer(mode, 0);
+    servers.push(server);
+    process.env[`WHATAP_UI_${mode}`] = server.url;
   }
-  return () => {
-    for (const child of children) child.kill();
+  return async () => {
+    await Promise.all(servers.map((server) => server.stop()));
   };
 }
 

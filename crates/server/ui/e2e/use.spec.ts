@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Active, TransactionList } from '../src/api/types';
 import { ask, expect, pastRange, test } from './page';
+import { startServer } from './servers';
 
 test('the slowest query is two clicks away', async ({ page, watched }) => {
   await watched.open('normal');
@@ -153,14 +154,14 @@ test('without a live stream the page asks, says so, and still shows data', async
   await expect(page.locator('.running .centre b')).toHaveText(/\d/);
 });
 
-test('a server that has gone is said, and found again', async ({ page, watched, context }) => {
+test('a server that has gone is said, and found again', async ({ page, watched }) => {
   watched.expected.push(/Failed to load resource|ERR_/);
-  await watched.open('normal');
+  const first = await startServer('normal', 0);
+  await page.goto(`${first.url}/`);
   await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
-  await context.setOffline(true);
-  await page.route('**/api/**', (route) => route.abort());
+  await first.stop();
   await expect(page.getByText('The server does not answer')).toBeVisible({ timeout: 20_000 });
-  await page.unroute('**/api/**');
-  await context.setOffline(false);
+  const second = await startServer('normal', Number(new URL(first.url).port));
   await expect(page.getByText('The server does not answer')).toHaveCount(0, { timeout: 20_000 });
+  await second.stop();
 });

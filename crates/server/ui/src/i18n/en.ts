@@ -327,8 +327,8 @@ export const en = {
   'login.submit': 'Log in',
   'login.wrong': 'That is not the token of this server.',
   'login.wait': 'Too many attempts. Wait a moment.',
-  'login.hint': 'Where to find it: the server prints a link that logs in by itself when it starts:',
-  'login.hint.file': 'and it keeps the token in its data directory, readable by its owner only:',
+  'login.hint': 'On the server’s machine, this prints an address that logs in by itself:',
+  'login.hint.file': 'The token itself is in the data directory, readable by its owner only:',
 
   'keys.views': 'Go to a view',
   'keys.pause': 'Pause, or back to live',

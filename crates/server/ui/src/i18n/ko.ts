@@ -329,8 +329,8 @@ export const ko: Catalogue = {
   'login.submit': '로그인',
   'login.wrong': '이 서버의 토큰이 아닙니다.',
   'login.wait': '시도가 너무 많습니다. 잠시 기다려 주세요.',
-  'login.hint': '토큰을 찾는 방법: 서버는 시작할 때 자동으로 로그인되는 링크를 출력합니다.',
-  'login.hint.file': '또한 소유자만 읽을 수 있는 데이터 디렉터리의 파일에 토큰을 보관합니다.',
+  'login.hint': '서버가 있는 컴퓨터에서 다음 명령은 자동으로 로그인되는 주소를 출력합니다.',
+  'login.hint.file': '토큰은 소유자만 읽을 수 있는 데이터 디렉터리의 파일에 있습니다.',
 
   'keys.views': '화면 이동',
   'keys.pause': '일시 정지 또는 실시간으로',
