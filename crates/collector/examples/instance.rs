@@ -5,16 +5,18 @@
 
 #![allow(clippy::print_stdout, reason = "its stdout is how tests talk to it")]
 
+mod fake;
+
+use fake::Tracer;
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use whatap_collector::ensure::{self, Plan};
 use whatap_collector::instance::{self, Received};
-use whatap_collector::rings::Memory;
 use whatap_collector::{run, watch};
 use whatap_conf::Launch;
 use whatap_wire::frame::{Draft, Frame};
@@ -90,14 +92,14 @@ fn tracer(name: OsString) {
         let number: u64 = rest.parse().unwrap_or(0);
         let answer = match verb {
             "ring" => format!("{:016x}", tracer.id),
-            "put" => tracer.put(number).to_string(),
-            "settled" => tracer.wait_until_taken().to_string(),
-            "begin" => tracer.begin(rest),
+            "put" => put(&mut tracer, number).to_string(),
+            "settled" => wait_until_taken(&tracer).to_string(),
+            "begin" => begin(&tracer, rest),
             "unseen" => {
                 Writer::new(tracer.memory.view()).end_unseen(number);
                 "ok".to_owned()
             }
-            "drain" => tracer.drain(),
+            "drain" => drain(&tracer),
             "beat" => tracer.memory.view().heartbeat().to_string(),
             "options" => tracer
                 .memory
@@ -118,130 +120,62 @@ fn tracer(name: OsString) {
     }
 }
 
-struct Tracer {
-    connection: OwnedFd,
-    memory: Memory,
-    id: u64,
-    seq: u64,
+/// Waits for room instead of losing: the tests count what must arrive.
+fn put(tracer: &mut Tracer, count: u64) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    for _ in 0..count {
+        while tracer.waiting_bytes() > 200_000 {
+            assert!(Instant::now() < deadline, "nobody reads");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let head = Frame {
+            id: tracer.seq + 1,
+            name: "/orders/{id}",
+            method: "GET",
+            path: "/orders/7",
+            status: 200,
+            ..Frame::default()
+        };
+        assert!(
+            tracer.put(&mut Draft {
+                head,
+                ..Draft::default()
+            }),
+            "lost"
+        );
+    }
+    tracer.seq
 }
 
-impl Tracer {
-    /// Asks until there is a ring, or a refusal.
-    fn attach(name: &str, before: Option<&Self>) -> Result<Self, String> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            if let Some(answer) = Self::try_attach(name, before) {
-                return answer;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Err("answer".to_owned())
+fn wait_until_taken(tracer: &Tracer) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while tracer.memory.view().taken() < tracer.seq && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
     }
+    tracer.memory.view().taken()
+}
 
-    fn try_attach(name: &str, before: Option<&Self>) -> Option<Result<Self, String>> {
-        let connection = instance::reach(name).ok()?;
-        let mut message = Message::new("attach")
-            .with("version", "3.0.0")
-            .with("pid", std::process::id())
-            .with("runtime", "CPython 3.11.7")
-            .with("token", std::env::var("TOKEN").unwrap_or_default())
-            .with(
-                "launch",
-                std::env::var(Launch::VARIABLE).unwrap_or_default(),
-            );
-        let mut rights = Vec::new();
-        if let Some(before) = before {
-            message.push("ring", format!("{:016x}", before.id));
-            rights.push(before.memory.descriptor());
-        }
-        instance::send(connection.as_fd(), &message, &rights).ok()?;
-        let deadline = Instant::now() + Duration::from_secs(2);
-        loop {
-            match instance::receive(connection.as_fd()).ok()? {
-                Received::Message(message, fds) if message.verb() == "ring" => {
-                    let memory = Memory::adopt(fds.into_iter().next()?).ok()?;
-                    let id = message.hex("ring")?;
-                    let seq = memory.view().counted().put;
-                    return Some(Ok(Self {
-                        connection,
-                        memory,
-                        id,
-                        seq,
-                    }));
-                }
-                Received::Message(message, _) => {
-                    return Some(Err(message.value("reason").unwrap_or_default().to_owned()));
-                }
-                Received::Closed => return None,
-                _ if Instant::now() > deadline => return None,
-                _ => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-    }
+fn begin(tracer: &Tracer, name: &str) -> String {
+    let slot = Slot {
+        index: 3,
+        id: 0xabcd,
+        start_us: 1,
+        name: name.to_owned(),
+        ..Slot::default()
+    };
+    Writer::new(tracer.memory.view()).begin(&slot);
+    "ok".to_owned()
+}
 
-    fn put(&mut self, count: u64) -> u64 {
-        let writer = Writer::new(self.memory.view());
-        let deadline = Instant::now() + Duration::from_secs(30);
-        for _ in 0..count {
-            // Waits for room instead of losing: the tests count what must arrive.
-            while self.memory.view().head() - self.memory.view().tail() > 200_000 {
-                assert!(Instant::now() < deadline, "nobody reads");
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            let seq = self.seq + 1;
-            let head = Frame {
-                ring: self.id,
-                seq,
-                id: seq,
-                name: "/orders/{id}",
-                method: "GET",
-                path: "/orders/7",
-                status: 200,
-                ..Frame::default()
-            };
-            if writer.put(|at| {
-                Draft {
-                    head,
-                    ..Draft::default()
-                }
-                .encode(at)
-            }) {
-                self.seq = seq;
-            }
+fn drain(tracer: &Tracer) -> String {
+    let started = Instant::now();
+    let message = Message::new("drain").with("ring", format!("{:016x}", tracer.id));
+    let sent = instance::send(tracer.connection.as_fd(), &message, &[]);
+    while sent.is_ok() && started.elapsed() < Duration::from_secs(2) {
+        if let Ok(Received::Message(message, _)) = instance::receive(tracer.connection.as_fd()) {
+            return format!("{} {}", message.verb(), tracer.memory.view().taken());
         }
-        self.seq
+        std::thread::sleep(Duration::from_millis(1));
     }
-
-    fn wait_until_taken(&self) -> u64 {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.memory.view().taken() < self.seq && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.memory.view().taken()
-    }
-
-    fn begin(&self, name: &str) -> String {
-        let slot = Slot {
-            index: 3,
-            id: 0xabcd,
-            start_us: 1,
-            name: name.to_owned(),
-            ..Slot::default()
-        };
-        Writer::new(self.memory.view()).begin(&slot);
-        "ok".to_owned()
-    }
-
-    fn drain(&self) -> String {
-        let started = Instant::now();
-        let message = Message::new("drain").with("ring", format!("{:016x}", self.id));
-        let sent = instance::send(self.connection.as_fd(), &message, &[]);
-        while sent.is_ok() && started.elapsed() < Duration::from_secs(2) {
-            if let Ok(Received::Message(message, _)) = instance::receive(self.connection.as_fd()) {
-                return format!("{} {}", message.verb(), self.memory.view().taken());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        "nothing".to_owned()
-    }
+    "nothing".to_owned()
 }
