@@ -126,11 +126,11 @@ impl Access {
             let Some(seen) = state.sessions.get_mut(&secret::fingerprint(session)) else {
                 continue;
             };
-            if now_us - *seen > SESSION_IDLE_US {
+            if now_us.saturating_sub(*seen) > SESSION_IDLE_US {
                 continue;
             }
             // Saved now and then only: a crash may shorten a session, nothing else.
-            let due = now_us - *seen > SESSION_SAVE_US;
+            let due = now_us.saturating_sub(*seen) > SESSION_SAVE_US;
             *seen = now_us.max(*seen);
             if due {
                 self.save(&state);
@@ -189,7 +189,7 @@ impl State {
 
     fn expire(&mut self, now_us: i64) {
         self.sessions
-            .retain(|_, seen| now_us - *seen <= SESSION_IDLE_US);
+            .retain(|_, seen| now_us.saturating_sub(*seen) <= SESSION_IDLE_US);
         while self.sessions.len() >= MAX_SESSIONS {
             let Some(oldest) = self
                 .sessions

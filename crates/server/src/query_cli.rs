@@ -496,7 +496,20 @@ fn profile_text(profile: &Profile) -> String {
             what,
         ]
     });
-    text + &table(&["#", "AT MS", "MS", "KIND", "TARGET", "WHAT"], steps)
+    let logs = profile.logs.iter().map(|log| {
+        vec![
+            time(log.t),
+            log.severity.to_string(),
+            log.logger.clone(),
+            log.message.clone(),
+        ]
+    });
+    let logs = if profile.logs.is_empty() {
+        String::new()
+    } else {
+        table(&["LOGGED (UTC)", "SEVERITY", "LOGGER", "MESSAGE"], logs)
+    };
+    text + &table(&["#", "AT MS", "MS", "KIND", "TARGET", "WHAT"], steps) + &logs
 }
 
 fn lost_table(lost: &Lost) -> String {

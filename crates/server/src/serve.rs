@@ -49,6 +49,7 @@ pub enum Listen {
 
 /// Serves until SIGTERM, SIGINT or SIGHUP. An error means that it did not start.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
+    unblock_signals();
     raise_descriptor_limit();
     let data_dir = prepare(&settings.data_dir)?;
     let engine = match Engine::open(&data_dir, Options::default()) {
@@ -299,6 +300,13 @@ fn announce(settings: &Settings, info: &ServerJson, app: &App, addresses: [Socke
     } else if let Ok(token) = secret::random_hex(32) {
         app.access.allow_once(&token);
         log::line(&format!("open {}?token={token} (works once)", info.url));
+    }
+}
+
+/// Whoever started us may wait for signals by blocking them, and a blocked one would not end us.
+fn unblock_signals() {
+    if nix::sys::signal::SigSet::empty().thread_set_mask().is_err() {
+        log::line("cannot unblock signals");
     }
 }
 

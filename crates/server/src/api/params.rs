@@ -22,9 +22,12 @@ impl Params {
     }
 
     pub(super) fn scope(&self) -> Result<Scope, ApiError> {
-        let to_us = self.number("to")?.unwrap_or(self.now_us);
-        let from_us = match (self.number("from")?, self.text("since")) {
-            (Some(from), _) => from,
+        let to_us = self
+            .number("to")?
+            .unwrap_or(self.now_us)
+            .clamp(0, END_OF_TIME_US);
+        let from_us = match (self.number::<i64>("from")?, self.text("since")) {
+            (Some(from), _) => from.clamp(0, END_OF_TIME_US),
             (None, Some(since)) => {
                 let since = crate::since::parse(since)
                     .ok_or_else(|| ApiError::bad("`since` must be like 30s, 10m, 6h or 7d"))?;
@@ -209,6 +212,8 @@ fn status(text: &str) -> Result<StatusFilter, ApiError> {
 }
 
 const DEFAULT_RANGE_US: i64 = 600_000_000;
+/// Nothing is stored beyond; sums of two times cannot overflow.
+const END_OF_TIME_US: i64 = 10_000_000_000_000_000;
 const MAX_PAIRS: usize = 2_000;
 const MAX_ROWS: usize = 10_000;
 const MAX_OFFSET: usize = 10_000_000;

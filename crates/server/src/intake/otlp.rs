@@ -22,6 +22,8 @@ use whatap_wire::otlp::{
 
 use super::body::{self, BadBody};
 use super::json::{FromJson, Partial};
+use super::names::Names;
+use super::orphans::Orphans;
 use super::proof::{Hello, HelloError};
 use super::{Mapped, logs, metrics, traces};
 use crate::active::Snapshot;
@@ -31,7 +33,7 @@ use crate::auth;
 use crate::engine::{AppendError, Appended};
 use crate::listen::Peer;
 use crate::log;
-use crate::model::{BatchId, Resource, Signal};
+use crate::model::{BatchId, ModelBatch, Resource, Signal};
 
 /// The paths of this intake, for any door.
 pub fn routes() -> Router<Arc<App>> {
@@ -188,6 +190,34 @@ fn count(counters: &crate::app::DoorCounters, [transactions, steps, logs, points
     counters.steps.fetch_add(steps as u64, Ordering::Relaxed);
     counters.logs.fetch_add(logs as u64, Ordering::Relaxed);
     counters.points.fetch_add(points as u64, Ordering::Relaxed);
+}
+
+/// A request's body as rows of the default project: what benches and fuzzers call.
+pub fn map(
+    signal: Signal,
+    is_json: bool,
+    bytes: &[u8],
+    now_us: i64,
+    names: &Names,
+    orphans: &Orphans,
+) -> Result<ModelBatch, String> {
+    let format = if is_json {
+        Format::Json
+    } else {
+        Format::Protobuf
+    };
+    let batch = match signal {
+        Signal::Traces => {
+            traces::map(format.read(bytes)?, DEFAULT_PROJECT, now_us, names, orphans).batch
+        }
+        Signal::Metrics => metrics::map(format.read(bytes)?, DEFAULT_PROJECT, now_us).batch,
+        Signal::Logs => {
+            logs::map(format.read(bytes)?, DEFAULT_PROJECT, now_us)
+                .mapped
+                .batch
+        }
+    };
+    Ok(batch)
 }
 
 #[derive(Clone, Copy)]
