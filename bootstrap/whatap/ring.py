@@ -100,13 +100,14 @@ class Ring(object):
             if now - self.looked_at > 60 * SECOND:
                 self._look_after_slots(now)
 
-    def end(self, body):
+    def end(self, body, tx):
         """Counts an ended transaction and queues its frame, in one step that nothing can come between."""
         queue = self.queue
         if queue and self._is_full(len(body[0])):
             next(zip(self.published, self.lost_queue_full))
         else:
             self.extend(zip((body,), self.published))
+        tx.state = 2
         self.drain()
 
     def holds(self, body):

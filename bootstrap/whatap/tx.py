@@ -253,7 +253,7 @@ class Transaction(object):
                 self.slot = None
                 ring.words32[self.at >> 2] = slot.version + 1
                 ring.free.append(slot)
-            ring.end(body)
+            ring.end(body, self)
             self.state = ENDED
             if _get() is self:
                 _set(None)
@@ -469,11 +469,11 @@ def _step(tx, kind, state, a, b, c, d):
         step.parent = tx.open
         step.index = index
         step.duration = 0
+        step.start = now = clock()
         steps.append(step)
         if kind == METHOD:
             # The others have no steps below them, and run side by side in tasks and threads.
             tx.open = index + 1
-        step.start = now = clock()
         at = tx.at
         if at >= 0 and tx.ring.alive[0]:
             text = _prefix(a)
@@ -625,12 +625,12 @@ def _end_after_all(tx):
     """The end was interrupted, or failed: once more, without doing anything twice."""
     try:
         ring = tx.ring
-        body = tx.body
+        body = getattr(tx, 'body', None)
         if tx.state == LIVE:
             if body is None:
                 next(rings.zip(ring.published, ring.lost_encode))
             elif not ring.holds(body):
-                ring.end(body)
+                ring.end(body, tx)
             tx.state = ENDED
         slot = tx.slot
         if slot is not None:

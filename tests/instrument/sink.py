@@ -26,7 +26,7 @@ def start(**options):
     sys.path.remove(BOOTSTRAP)
     _launch.options.update(options)
     whatap.ring.Ring.attend = lambda ring: True  # there is no collector to ask
-    whatap.ring.Ring.end = lambda ring, body: frames.append(read(body))
+    whatap.ring.Ring.end = lambda ring, body, tx: frames.append(read(body))
     hooks.install()
 
 
@@ -35,7 +35,7 @@ def append_to(path):
     import json
     import whatap.ring
 
-    def end(ring, body):
+    def end(ring, body, tx):
         frame = read(body)
         frame['pid'] = os.getpid()
         line = (json.dumps(frame) + '\n').encode('utf-8')

@@ -5,6 +5,7 @@ In process as a thread, `Collector(name).start()`, or as a program that can be s
     fake_collector.py NAME [--skim]     commands on stdin: frames, counters, quit; one line of JSON each on stdout
 """
 import ctypes
+import errno
 import json
 import mmap
 import os
@@ -152,7 +153,12 @@ class Collector(object):
     def run(self):
         try:
             while not self.stopping:
-                ready = select.select([self.listener] + self.connections, [], [], self.interval)[0]
+                try:
+                    ready = select.select([self.listener] + self.connections, [], [], self.interval)[0]
+                except select.error as error:
+                    if error.args[0] != errno.EINTR:
+                        raise
+                    ready = []
                 for source in ready:
                     if source is self.listener:
                         self.connections.append(source.accept()[0])
@@ -183,7 +189,10 @@ class Collector(object):
         elif lines[0] == 'attach':
             self.requests.append(values)
             if self.answers:
-                self.attach(connection, values)
+                try:
+                    self.attach(connection, values)
+                except socket.error:
+                    pass  # it has gone meanwhile
         elif lines[0] == 'bell':
             self.bells += 1
         elif lines[0] == 'drain':

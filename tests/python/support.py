@@ -30,3 +30,13 @@ def run(arguments, env, cwd=None, stdin=b''):
                                stderr=subprocess.PIPE)
     out, err = process.communicate(stdin)
     return process.returncode, out, err
+
+
+class Programs(object):
+    """Numbers for names that no other test uses."""
+    made = 0
+
+    @classmethod
+    def name(cls):
+        cls.made += 1
+        return 'whatap-test-%d-%d' % (os.getpid(), cls.made)
