@@ -205,7 +205,7 @@ mod tests {
         let kept = launches.learn("1;!app_name=kept");
         launches.refresh(false);
         assert_eq!(launches.known.len(), 1);
-        assert_eq!(launches.options(&kept).unwrap().resolved.app_name(), "kept");
+        assert_eq!(launches.options(&kept).resolved.app_name(), "kept");
     }
 
     #[test]

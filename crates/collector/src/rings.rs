@@ -625,7 +625,7 @@ mod tests {
         let names: Vec<_> = ring
             .running()
             .into_iter()
-            .map(|(_, slot)| slot.name)
+            .map(|one| one.snapshot.name)
             .collect();
         assert_eq!(names, ["GET /lost"]);
     }

@@ -438,7 +438,7 @@ impl Home {
                 };
                 found.push((ring, seq, value("whatap.aborted").is_some()));
             }
-            spool.settle(&batch, false);
+            spool.settle(&batch, 0);
         }
         found
     }
