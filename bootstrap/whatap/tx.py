@@ -35,7 +35,6 @@ _texts = wire.texts
 _text_of = _texts.__getitem__
 _join = b''.join
 _EMPTY = wire.EMPTY
-_NOTHING_ELSE = wire.EMPTY * 6  # user, error, tracestate, attributes
 _NO_CPU = wire.NO_CPU
 _PLAIN = frozenset((str, type(None)))
 
@@ -58,6 +57,7 @@ def begin(method, path, host=None, client=None, user_agent=None, referer=None, t
 
 def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WEB):
     """The same for a tuple of method, path, host, client, user agent and referer, and a WSGI environment."""
+    made = None
     try:
         ring = _ring
         if not ring.alive[0]:
@@ -77,7 +77,7 @@ def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WE
         now = clock()
         if now > ring.renew_at:
             ring.renew(now)
-        tx = Transaction()
+        made = tx = Transaction()
         tx.ring = ring
         tx.environ = environ
         tx.request = request
@@ -108,9 +108,22 @@ def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WE
         ring.begun()
         return tx
     except BaseException:
-        if not guard.ours():
+        mine = guard.ours()
+        if made is not None:
+            _take_back(made)
+        if not mine:
             raise
         return None
+
+
+def _take_back(tx):
+    """The begin was interrupted: what is begun ends, and its place among the running ones is free again."""
+    if getattr(tx, 'state', None) == LIVE:
+        tx.end()
+    elif getattr(tx, 'slot', None) is not None:
+        slot, tx.slot = tx.slot, None
+        tx.ring.words32[slot.at >> 2] = slot.version + 1
+        tx.ring.free.append(slot)
 
 
 def activate(tx):
@@ -156,6 +169,7 @@ class Transaction(object):
     returned = whole = False
     status = parent = flags = cut = logs = open = cpu = 0
     trace = tracestate = user = attributes = error = handled = None
+    about = wire.EMPTY  # attributes as they are in a frame
 
     method = property(lambda self: self.request[0])
     path = property(lambda self: self.request[1])
@@ -182,6 +196,10 @@ class Transaction(object):
         """Who the request was for, as text."""
         self.user = user
         self.special = True
+
+    def set_function(self, name):
+        """The function that serves it: the attribute `code.function.name`."""
+        self.about = _abouts[name]
 
     def set(self, key, value):
         """Adds an attribute."""
@@ -231,7 +249,7 @@ class Transaction(object):
                 size = len(head) + 10
                 steps = self.steps
                 counts = 0
-                tail = _NOTHING_ELSE
+                tail = _FIVE_EMPTY + self.about
                 if steps:
                     try:
                         data = _join(steps)
@@ -239,7 +257,7 @@ class Transaction(object):
                         data = _join(_finished(self, steps))
                     counts = len(steps)
                     size |= len(data) << 32
-                    tail = _FIVE_EMPTY + data + _EMPTY
+                    tail = _FIVE_EMPTY + data + self.about
                 duration = (clock() - self.start) // 1000
                 identity = self.id
                 word, flags = _status_words[self.kind, status or self.status]
@@ -664,7 +682,7 @@ def _encode(tx, status):
         flags |= wire.FLAG_CUT
         head = b''.join([wire.text(_exact(value)[:MAX_LONG] if value is not None else None) for value in values]) + (
             error if error is not None and len(error) < MAX_HEAD // 2 else _NO_ERROR) + wire.text(tx.tracestate)
-    attributes = wire.attributes(tx.attributes)
+    attributes = wire.attributes(tx.attributes, tx.about)
     if len(attributes) > MAX_ATTRIBUTE_BYTES:
         flags |= wire.FLAG_CUT
         attributes = _EMPTY
@@ -686,6 +704,21 @@ MAX_ATTRIBUTE_BYTES = 16000
 MAX_VALUE = 1000
 _NO_ERROR = _EMPTY * 3
 _FIVE_EMPTY = _EMPTY * 5
+
+
+class _Abouts(dict):
+    """Attribute parts by the name of a function."""
+
+    __slots__ = ()
+
+    def __missing__(self, name):
+        about = wire.attributes([('code.function.name', name[:MAX_VALUE])])
+        if len(self) < 1000:
+            self[name] = about
+        return about
+
+
+_abouts = _Abouts()
 
 
 class _StatusWords(dict):

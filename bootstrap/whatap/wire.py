@@ -150,11 +150,11 @@ _front = Struct('<IBBH').pack
 ONCE = Struct('<IQ').pack(1, 0)
 
 
-def attributes(pairs):
-    """The attribute part."""
+def attributes(pairs, before=EMPTY):
+    """The attribute part. `before` is such a part with one attribute, or none."""
     if not pairs:
-        return EMPTY
-    parts = [_length(len(pairs))]
+        return before
+    parts = [_length(len(pairs) + (before != EMPTY)), before[2:]]
     for key, value in pairs:
         parts.append(text(key))
         parts.append(text(value))

@@ -150,6 +150,14 @@ class Shop(sink.Traced):
         self.assertEqual((WSGIHandler.__call__.__name__, WSGIHandler.__call__.__module__), ('__call__', 'django.core.handlers.wsgi'))
 
 
+class Attributes(sink.Traced):
+    def test_function_and_others(self):
+        with self.transaction() as t:
+            t.set_function('orders.views.order')
+            t.set('plan', 'gold')
+        self.assertEqual(self.frame()['attributes'], {'code.function.name': 'orders.views.order', 'plan': 'gold'})
+
+
 class Routes(unittest.TestCase):
     def test_patterns_as_people_write_them(self):
         from whatap.instrument.django import readable

@@ -151,7 +151,7 @@ def name(tx, match):
             tx.set_name(_names.get(route) or readable(route))
         view = state.get('_func_path')
         if view is not None:
-            tx.set('code.function.name', view)
+            tx.set_function(view)
     except BaseException:
         if not ours():
             raise
