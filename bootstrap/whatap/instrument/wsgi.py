@@ -52,6 +52,7 @@ def wrap_method(original):
 
 def begin_request(environ, start_response=None):
     """Begins the transaction of a request; None if it is not to be one. `tx.respond` then is the start_response."""
+    tx = None
     try:
         get = environ.get
         request = tuple(map(get, _REQUEST))
@@ -63,7 +64,10 @@ def begin_request(environ, start_response=None):
             tx.start_response = start_response
         return tx
     except BaseException:
-        if not guard.ours():
+        mine = guard.ours()
+        if tx is not None:
+            tx.end()
+        if not mine:
             raise
         return None
 
