@@ -147,6 +147,7 @@ class Collector(object):
             self.thread.join()
         for connection in self.connections + [self.listener]:
             connection.close()
+        self.connections = []
         if self.error is not None:
             raise self.error
 
