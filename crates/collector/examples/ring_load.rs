@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use whatap_collector::{instance, run};
 use whatap_wire::Message;
 use whatap_wire::frame::{Draft, Frame, Step, StepKind};
+use whatap_wire::ring::{DATA_BYTES, Writer};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -138,58 +139,102 @@ fn measure(load: &Load, home: &Path, pid: u32, sink: &Sink, idle: u64) {
     drop(tracers);
 }
 
+/// A tracer's queue in front of its ring, in frames: 512 KiB of them.
+const QUEUE_BYTES: u64 = 512 * 1024;
+
 /// Offers the load evenly; returns how long it took.
 fn drive(load: &Load, tracers: &mut [Tracer]) -> f64 {
-    let statements: Vec<String> = (0..50)
-        .map(|n| format!("SELECT a, b FROM table_{n} WHERE id = %s AND name = 'x{n}'"))
-        .collect();
-    let names: Vec<String> = (0..40).map(|n| format!("/shop/page{n}/<int:id>")).collect();
+    let shop = Shop::new();
+    // How many transactions of each tracer have ended but are not in the ring.
+    let mut queued = vec![0_u64; tracers.len()];
+    let frame_bytes = shop.draft(1, load.steps).encode(0).len() as u64 + 8;
     let started = Instant::now();
-    let wall = 1_790_000_000_000_000;
-    let mut sent = 0_u64;
+    let (mut ended, mut next) = (0_u64, 0_u64);
     while started.elapsed() < Duration::from_secs(load.seconds) {
         let due = (started.elapsed().as_secs_f64() * load.rate as f64) as u64;
-        while sent < due {
-            sent += 1;
-            let tracer = &mut tracers[(sent % load.rings) as usize];
-            let steps = (0..load.steps).map(|n| Step {
-                kind: StepKind::SQL,
-                start_us: n as u32 * 100,
-                duration_us: 80,
-                value: 1,
-                repeat: 1,
-                a: &statements[((sent + n) % 50) as usize],
-                b: "postgresql",
-                c: "db:5432/shop",
-                ..Step::default()
-            });
-            let name = &names[(sent % 40) as usize];
-            let head = Frame {
-                id: sent.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-                trace: u128::from(sent.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).to_be_bytes(),
-                start_us: wall + sent,
-                duration_us: 1_000 + sent % 400,
-                status: 200,
-                name,
-                method: "GET",
-                path: "/shop/page/7",
-                host: "shop.example:8000",
-                client: "10.0.0.7",
-                user_agent: "Mozilla/5.0 (X11; Linux x86_64)",
-                ..Frame::default()
-            };
-            tracer.put(&mut Draft {
-                head,
-                steps: steps.collect(),
-                ..Draft::default()
-            });
-            if tracer.waiting_bytes() > 131_072 && sent % 64 < load.rings {
+        for ended in ended..due {
+            queued[(ended % load.rings) as usize] += 1;
+        }
+        ended = due;
+        for (tracer, queued) in tracers.iter_mut().zip(&mut queued) {
+            while *queued > 0 && tracer.waiting_bytes() + frame_bytes < DATA_BYTES as u64 {
+                next += 1;
+                *queued -= 1;
+                tracer.put(&mut shop.draft(next, load.steps));
+            }
+            let most = QUEUE_BYTES / frame_bytes;
+            if *queued > most {
+                Writer::new(tracer.memory.view()).lose(0, *queued - most);
+                *queued = most;
+            }
+            if tracer.waiting_bytes() > DATA_BYTES as u64 / 2 {
                 ring_bell(tracer);
             }
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    started.elapsed().as_secs_f64()
+    let elapsed = started.elapsed().as_secs_f64();
+    for (tracer, queued) in tracers.iter_mut().zip(queued) {
+        for _ in 0..queued {
+            while tracer.waiting_bytes() + frame_bytes >= DATA_BYTES as u64 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            next += 1;
+            tracer.put(&mut shop.draft(next, load.steps));
+        }
+    }
+    elapsed
+}
+
+/// What the transactions are made of.
+struct Shop {
+    statements: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let statement = |n| format!("SELECT a, b FROM table_{n} WHERE id = %s AND name = 'x{n}'");
+        let name = |n| format!("/shop/page{n}/<int:id>");
+        Self {
+            statements: (0..50).map(statement).collect(),
+            names: (0..40).map(name).collect(),
+        }
+    }
+
+    fn draft(&self, number: u64, steps: u64) -> Draft<'_> {
+        let step = |n: u64| Step {
+            kind: StepKind::SQL,
+            start_us: n as u32 * 100,
+            duration_us: 80,
+            value: 1,
+            repeat: 1,
+            a: &self.statements[((number + n) % 50) as usize],
+            b: "postgresql",
+            c: "db:5432/shop",
+            ..Step::default()
+        };
+        let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let head = Frame {
+            id,
+            trace: u128::from(id).to_be_bytes(),
+            start_us: 1_790_000_000_000_000 + number,
+            duration_us: 1_000 + number % 400,
+            status: 200,
+            name: &self.names[(number % 40) as usize],
+            method: "GET",
+            path: "/shop/page/7",
+            host: "shop.example:8000",
+            client: "10.0.0.7",
+            user_agent: "Mozilla/5.0 (X11; Linux x86_64)",
+            ..Frame::default()
+        };
+        Draft {
+            head,
+            steps: (0..steps).map(step).collect(),
+            ..Draft::default()
+        }
+    }
 }
 
 /// As a tracer does when its ring is half full.
