@@ -89,6 +89,14 @@ else:
 cpu_clock = getattr(_time, 'thread_time_ns', None)
 
 
+if hasattr(bytes, 'hex'):
+    hexadecimal = bytes.hex
+else:
+    def hexadecimal(data):
+        """Two digits for each byte."""
+        return ''.join(['%02x' % byte for byte in bytearray(data)])
+
+
 def context_variable(name):
     """A value per execution context, as get/set functions.
 

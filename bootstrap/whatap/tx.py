@@ -6,7 +6,7 @@ passes through is the application's (see guard.py).
 import sys
 
 from . import _launch, errors, guard, ring as rings, wire
-from ._compat import PY2, Random, at_exit, clock, context_variable, cpu_clock, get_ident, random_seed, text as text_type
+from ._compat import PY2, hexadecimal, Random, at_exit, clock, context_variable, cpu_clock, get_ident, random_seed, text as text_type
 from ._compat import Struct
 from .wire import DBC, ERROR, FETCH, FUNCTION, HTTP, LOG, MESSAGE, METHOD, OTHER, SQL, TASK, WEB  # noqa: F401
 
@@ -851,7 +851,7 @@ MAX_CODES = 500
 
 def _trace_text(tx):
     trace = tx.trace or (_process, tx.id)
-    return ''.join(['%02x' % byte for byte in bytearray(_two_numbers.pack(*trace))])
+    return hexadecimal(_two_numbers.pack(*trace))
 
 
 def _prefix(value):

@@ -19,7 +19,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 VERSIONS = ['2.7', '3.6', '3.7', '3.8', '3.9', '3.10', '3.11', '3.12', '3.13']
-ASYNC = {'test_asgi', 'test_django_asgi', 'test_methods_async', 'test_psycopg_async'}
+ASYNC = {'test_asgi', 'test_asyncio', 'test_django_asgi', 'test_methods_async', 'test_psycopg_async'}
 SERVERS_ON = {'2.7', '3.6', '3.11', '3.13'}
 VIRTUALENV = 'virtualenv==20.15.1'  # the last one that runs on 2.7
 OLD_PIP = {'3.6': 'pip==21.3.1', '3.7': 'pip==24.0'}  # the ones of those days do not know today's wheels

@@ -3,7 +3,7 @@
 urllib, urllib3 and requests end up here. The step in progress is kept on the connection object, where `urllib3.py` may have
 put it already: then this file adds what it knows and ends it, and no call is counted twice.
 """
-from ..guard import guarded
+from ..guard import ours
 from ..hooks import wrap
 from ..tx import current
 
@@ -12,6 +12,8 @@ OUTER = '_whatap_outer'
 
 _TEXT = (str, bytes, type(u''))
 _PORTS = {'http': 80, 'https': 443}
+_bases = {}
+MAX_BASES = 1000
 
 
 def instrument(module):
@@ -65,71 +67,84 @@ def traced_getresponse(getresponse):
     return wrapper
 
 
-@guarded
 def begin(tx, connection, method, url, outer):
     """Begins the step of a request on this connection, unless its outer layer has begun it."""
-    if STEP in connection.__dict__:
-        if connection.__dict__.get(OUTER):
-            return
-        finish(connection, 0, None)  # its answer was never read
-    address, place = describe(connection, url)
-    connection.__dict__[STEP] = tx.http(method if type(method) in _TEXT else None, address, place)
-    if outer:
-        connection.__dict__[OUTER] = True
+    try:
+        state = connection.__dict__
+        if STEP in state:
+            if OUTER in state:
+                return
+            finish(connection, 0, None)  # its answer was never read
+        address, place = describe(connection, url)
+        state[STEP] = tx.http(method if type(method) in _TEXT else None, address, place)
+        if outer:
+            state[OUTER] = True
+    except BaseException:
+        if not ours():
+            raise
 
 
-@guarded
 def finish(connection, status, error):
     """Ends the step of this connection, if there is one."""
-    step = connection.__dict__.pop(STEP, None)
-    connection.__dict__.pop(OUTER, None)
-    if step is not None:
-        step.end(status if type(status) is int else 0, error)
+    try:
+        state = connection.__dict__
+        step = state.pop(STEP, None)
+        state.pop(OUTER, None)
+        if step is not None:
+            step.end(status if type(status) is int else 0, error)
+    except BaseException:
+        if not ours():
+            raise
 
 
-@guarded
 def add_headers(connection, step):
     """The trace context, straight into the connection's buffer: the caller's own headers stay as they are."""
-    lines = connection.__dict__.get('_buffer')
-    if type(lines) is not list or not lines:
-        return
-    for line in lines:
-        if line[:12].lower() == b'traceparent:':
+    try:
+        lines = connection.__dict__.get('_buffer')
+        if type(lines) is not list or not lines or b'\ntraceparent:' in b'\n'.join(lines).lower():
             return
-    tx = step.tx or current()
-    if tx is None:
-        return
-    lines.append(b'traceparent: ' + (step.traceparent() or tx.traceparent()).encode('ascii'))
-    state = tx.tracestate
-    if state and '\n' not in state and '\r' not in state:
-        lines.append(b'tracestate: ' + state.encode('latin-1'))
+        tx = step.tx or current()
+        if tx is None:
+            return
+        lines.append(b'traceparent: ' + (step.traceparent() or tx.traceparent()).encode('ascii'))
+        state = tx.tracestate
+        if state and '\n' not in state and '\r' not in state:
+            lines.append(b'tracestate: ' + state.encode('latin-1'))
+    except BaseException:
+        if not ours():
+            raise
 
 
 def describe(connection, url):
     """(URL without user info and query, host:port). Knows proxies and tunnels."""
-    url = url if type(url) in _TEXT else '/'
-    if type(url) is bytes and bytes is not str:
-        url = url.decode('latin-1')
-    url = url.partition('?')[0].partition('#')[0]
+    if type(url) is not str:
+        url = url.decode('latin-1') if type(url) is bytes else url.encode('utf-8') if type(url) in _TEXT else '/'
+    if '?' in url or '#' in url:
+        url = url.partition('?')[0].partition('#')[0]
     if '://' in url:  # a request to a proxy names the whole URL
         scheme, _, rest = url.partition('://')
         place, slash, path = rest.partition('/')
         place = place.rpartition('@')[2]
         return scheme + '://' + place + slash + path, _with_port(place, scheme)
-    scheme = 'https' if getattr(connection, 'default_port', 80) == 443 else 'http'
-    host = getattr(connection, '_tunnel_host', None)
-    port = getattr(connection, '_tunnel_port', None)
+    host, port = getattr(connection, '_tunnel_host', None), getattr(connection, '_tunnel_port', None)
     if not host:
         host, port = getattr(connection, 'host', None), getattr(connection, 'port', None)
-    host = host if type(host) in _TEXT else 'unknown'
-    if type(host) is bytes and bytes is not str:
-        host = host.decode('latin-1')
-    if ':' in host and not host.startswith('['):
+    key = getattr(connection, 'default_port', 80), host if type(host) is str else 'unknown', port
+    base, place = _bases.get(key) or _base(key)
+    return base + (url if url[:1] == '/' else '/' + url), place
+
+
+def _base(key):
+    default, host, port = key
+    scheme = 'https' if default == 443 else 'http'
+    if ':' in host and host[:1] != '[':
         host = '[' + host + ']'
     port = port if type(port) is int else _PORTS[scheme]
     place = '%s:%d' % (host, port)
-    shown = host if port == _PORTS[scheme] else place
-    return '%s://%s%s%s' % (scheme, shown, '' if url.startswith('/') else '/', url), place
+    found = scheme + '://' + (host if port == _PORTS[scheme] else place), place
+    if len(_bases) < MAX_BASES:
+        _bases[key] = found
+    return found
 
 
 def _with_port(place, scheme):
