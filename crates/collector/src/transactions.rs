@@ -13,6 +13,7 @@ use crate::uplink::otlp::{
     put_value,
 };
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use whatap_wire::frame::{Frame, Step, StepKind, Work, flag, step_flag};
 
 /// Memory of all cached statements, and of all cached paths.
@@ -508,29 +509,24 @@ fn put_step_event(
     put_event(out, at_us, name, &attributes);
 }
 
-/// A stack's frames are file, line, function and source, which stay; the message of a cause passes the same list of
-/// names as every other message.
-fn without_secrets(stack: &str) -> std::borrow::Cow<'_, str> {
-    if !stack.contains("cause\0") {
+/// The source lines of a stack's frames and the messages of its causes pass the same list of names as every other
+/// message: passwords stand in sources, too.
+fn without_secrets(stack: &str) -> Cow<'_, str> {
+    if !stack.contains(['=', ':']) {
         return stack.into();
     }
     let mut clean = String::with_capacity(stack.len());
     for line in stack.split_inclusive('\n') {
-        match line
-            .strip_prefix("cause\0")
-            .and_then(|rest| rest.split_once('\0'))
-        {
-            Some((class, message)) => {
-                clean.push_str("cause\0");
-                clean.push_str(class);
-                clean.push('\0');
-                clean.push_str(&redact::message(
-                    message.trim_end_matches('\n'),
-                    MAX_MESSAGE,
-                ));
-                clean.push('\n');
-            }
-            None => clean.push_str(line),
+        let fields = if line.starts_with("cause\0") { 2 } else { 3 };
+        let text = line
+            .match_indices('\0')
+            .nth(fields - 1)
+            .map_or(line.len(), |(at, _)| at + 1);
+        let (head, text) = line.split_at(text);
+        clean.push_str(head);
+        clean.push_str(&redact::message(text.trim_end_matches('\n'), MAX_MESSAGE));
+        if line.ends_with('\n') && !clean.ends_with('\n') {
+            clean.push('\n');
         }
     }
     clean.into()

@@ -260,7 +260,7 @@ fn a_transaction_is_one_span_with_its_steps_below() {
         user: "bob",
         error_class: "ValueError",
         error_message: "bad: api_key=CANARY",
-        error_stack: "a.py\x007\0f\0x = 1\ncause\0KeyError\0secret='CANARY'\nb.py\x008\0g\0y\n",
+        error_stack: "a.py\x007\0f\0x = 1\ncause\0KeyError\0secret='CANARY'\nb.py\x008\0g\0token = \"CANARY\" # x\n",
         tracestate: "v=1",
         thread: 99,
         ..request(1)
@@ -332,7 +332,7 @@ fn a_transaction_is_one_span_with_its_steps_below() {
     assert_eq!(exception["exception.message"], "bad: api_key=[REDACTED]");
     assert_eq!(
         exception["exception.stacktrace"],
-        "a.py\x007\0f\0x = 1\ncause\0KeyError\0secret=[REDACTED]\nb.py\x008\0g\0y\n"
+        "a.py\x007\0f\0x = 1\ncause\0KeyError\0secret=[REDACTED]\nb.py\x008\0g\0token = [REDACTED] # x\n"
     );
 
     let steps: Vec<_> = sent
