@@ -48,11 +48,13 @@ const ROUTES = [
 const WEIGHT = ROUTES.reduce((sum, [weight]) => sum + weight, 0);
 
 export class Data {
-  constructor({ hostile = false, empty = false, since = Date.now() / 1000 - 4500, scale = 1 } = {}) {
+  constructor({ hostile = false, empty = false, since = Date.now() / 1000 - 4500, scale = 1, idle = 0 } = {}) {
     this.hostile = hostile;
     this.empty = empty;
     this.since = Math.floor(since);
     this.scale = scale;
+    /** So many more instances, to see how crowded pages behave. */
+    this.idle = idle;
     this.cache = new Map();
   }
 
@@ -336,6 +338,7 @@ export class Data {
     const instances = INSTANCES.filter((one) => !one.gone && !this.empty)
       .map((one) => ({ service: this.text(one.service), instance: this.text(one.id), normal: 0, slow: 0, very_slow: 0 }))
       .filter((one) => inScope(one, scope));
+    for (let i = 0; i < this.idle; i += 1) instances.push({ service: 'shop', instance: `shop-extra-${i}`, normal: i % 3, slow: Number(i % 17 === 0), very_slow: Number(i % 41 === 0) });
     for (const row of rows) {
       total[speed(row.elapsed_us)] += 1;
       states[row.state] += 1;

@@ -1,6 +1,6 @@
 // A small stand-in for whatap-server: made-up data, the real API's shapes, the real headers. For development and UI tests.
 //
-//   node dev/server.mjs [--port 6690] [--mode normal|hostile|empty|locked|nolive] [--dist DIR]
+//   node dev/server.mjs [--port 6690] [--mode normal|hostile|empty|locked|nolive] [--scale 1] [--idle 0] [--dist DIR]
 
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -11,7 +11,7 @@ import { Data } from './data.mjs';
 const options = Object.fromEntries(process.argv.slice(2).join(' ').split('--').filter(Boolean).map((o) => o.trim().split(/[ =]/)));
 const mode = options.mode ?? 'normal';
 const dist = options.dist ?? fileURLToPath(new URL('../dist', import.meta.url));
-const data = new Data({ hostile: mode === 'hostile', empty: mode === 'empty', scale: Number(options.scale ?? 1) });
+const data = new Data({ hostile: mode === 'hostile', empty: mode === 'empty', scale: Number(options.scale ?? 1), idle: Number(options.idle ?? 0) });
 const TOKEN = 'secret-token';
 
 const HEADERS = {

@@ -69,7 +69,7 @@ export interface Range {
 }
 
 export const api = {
-  services: (signal?: AbortSignal) => get<Service[]>('/services', { since: '10m' }, signal),
+  services: (range: Range) => get<Service[]>('/services', { ...range }),
   meters: (range: Range, scope: Scope, step: number, signal?: AbortSignal) =>
     get<Meters>('/meters', { ...range, ...scope, step }, signal),
   hitmap: (range: Range, scope: Scope, columns: number, signal?: AbortSignal) =>

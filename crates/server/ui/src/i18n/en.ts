@@ -32,6 +32,7 @@ export const en = {
   'scope': 'Services and instances',
   'server': 'Server',
   'service': 'Service',
+  'services': 'Services',
   'settings': 'Settings',
   'threads': 'Threads',
   'time': 'Time',
@@ -99,7 +100,7 @@ export const en = {
   'chart.cpu': 'CPU of processes',
   'chart.memory': 'Memory of processes',
   'chart.summary': '{title}, {range}: last value {last}, highest {max}.',
-  'status.none': 'no status',
+  'status.none': 'none',
 
   'hitmap': 'Hitmap',
   'hitmap.summary': 'Hitmap of response times, {range}: {n} transactions, {error} of them failed. Arrow keys move, Shift and arrow keys select, Enter opens the list.',

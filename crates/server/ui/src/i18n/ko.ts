@@ -34,6 +34,7 @@ export const ko: Catalogue = {
   'scope': '서비스와 인스턴스',
   'server': '서버',
   'service': '서비스',
+  'services': '서비스',
   'settings': '설정',
   'threads': '스레드',
   'time': '시각',
@@ -101,7 +102,7 @@ export const ko: Catalogue = {
   'chart.cpu': '프로세스 CPU',
   'chart.memory': '프로세스 메모리',
   'chart.summary': '{title}, {range}: 마지막 값 {last}, 최댓값 {max}.',
-  'status.none': '상태 없음',
+  'status.none': '없음',
 
   'hitmap': '히트맵',
   'hitmap.summary': '응답 시간 히트맵, {range}: 트랜잭션 {n}건, 그중 실패 {error}건. 화살표 키로 이동하고, Shift와 화살표 키로 선택하고, Enter로 목록을 엽니다.',

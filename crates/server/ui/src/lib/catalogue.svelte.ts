@@ -1,38 +1,59 @@
-// Which services and instances there are; asked every few seconds.
+// Which services and instances there are in the shown range; asked every few seconds.
 
-import { api } from '../api/client';
+import { api, type Range } from '../api/client';
 import type { Instance, Service } from '../api/types';
+import { live } from './live.svelte';
+import { DAY, MINUTE, type TimeRange } from './url';
 
 const EVERY_MS = 10_000;
 /** Without any service a new one is waited for. */
 const EAGER_MS = 2000;
+/** Whoever reported in this time is known, even if silent in the shown range. */
+const KNOWN = 30 * DAY;
 
 class Catalogue {
   services = $state.raw<Service[]>([]);
   loaded = $state(false);
+  /** Nobody has ever reported, as far as one can tell. */
+  empty = $state(false);
+  private time: TimeRange = { live: true, preset: '10m', width: 10 * MINUTE };
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private turn = 0;
 
   get instances(): Instance[] {
     return this.services.flatMap((service) => service.instances);
   }
 
-  get empty(): boolean {
-    return this.loaded && this.services.length === 0;
+  /** Loads those of a range, and again every few seconds. */
+  async show(time: TimeRange): Promise<void> {
+    this.time = time;
+    await this.load();
   }
 
-  async load(): Promise<void> {
+  stop(): void {
+    this.turn += 1;
     clearTimeout(this.timer);
+  }
+
+  private range(): Range {
+    if (!this.time.live) return { from: this.time.from, to: this.time.to };
+    return { from: live.now - this.time.width, to: live.now };
+  }
+
+  private async load(): Promise<void> {
+    this.stop();
+    const turn = this.turn;
     try {
-      this.services = await api.services();
+      const services = await api.services(this.range());
+      const empty = services.length === 0 && (await api.services({ from: live.now - KNOWN, to: live.now })).length === 0;
+      if (turn !== this.turn) return;
+      this.services = services;
+      this.empty = empty;
       this.loaded = true;
     } catch {
       // The banner says that the server is away.
     }
-    this.timer = setTimeout(() => void this.load(), this.empty ? EAGER_MS : EVERY_MS);
-  }
-
-  stop(): void {
-    clearTimeout(this.timer);
+    if (turn === this.turn) this.timer = setTimeout(() => void this.load(), this.empty ? EAGER_MS : EVERY_MS);
   }
 }
 
