@@ -15,7 +15,7 @@ def service_generator(function, label, as_step):
             resume, value = inner.send, None
             while True:
                 try:
-                    item = resume(value) if resume is not inner.throw else inner.throw(*value)
+                    item = resume(value)
                 except StopIteration as stop:
                     return stop.value
                 deactivate(None)
@@ -27,7 +27,7 @@ def service_generator(function, label, as_step):
                     inner.close()
                     raise
                 except BaseException:
-                    resume, value = inner.throw, sys.exc_info()[1:2]
+                    resume, value = inner.throw, sys.exc_info()[1]
                 activate(tx)
         except GeneratorExit:
             raise

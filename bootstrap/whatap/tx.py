@@ -52,7 +52,8 @@ def current():
 def begin(method, path, host=None, client=None, user_agent=None, referer=None, traceparent=None, tracestate=None,
           kind=WEB):
     """Begins a transaction and makes it the context's. None: off, ignored, or inside another one."""
-    return begin_with((method, path, host, client, user_agent, referer), None, traceparent, tracestate, kind)
+    return begin_with((method, '' if path is None else path, host, client, user_agent, referer), None, traceparent,
+                      tracestate, kind)
 
 
 def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WEB):
