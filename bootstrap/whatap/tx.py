@@ -840,7 +840,7 @@ _labels = _Labels()
 
 def _code(line):
     """The number of a status line."""
-    code = int(line[:3]) if type(line) is str and line[:3].isdigit() else 0
+    code = int(line[:3]) if type(line) is str and len(line) >= 3 and line[:3].isdigit() else 0
     if code and len(_codes) < MAX_CODES:
         _codes[line] = code
     return code
