@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use whatap_store::fs::Disk;
-use whatap_store::{Appended, Log, Options, Recovery};
+use whatap_store::{Appended, Error, Log, Options, Recovery};
 use whatap_wire::reader::{Bad, Reader};
 
 /// Records that wait in memory while the disk cannot be written.
@@ -684,12 +684,7 @@ impl Spool {
     }
 
     /// True if everything on disk below `until` is in the batch.
-    fn read_disk(
-        &self,
-        batch: &mut Batch,
-        until: u64,
-        limit: usize,
-    ) -> Result<bool, whatap_store::Error> {
+    fn read_disk(&self, batch: &mut Batch, until: u64, limit: usize) -> Result<bool, Error> {
         let Some(disk) = &self.disk else {
             return Ok(true);
         };
@@ -760,10 +755,32 @@ impl Spool {
         }
     }
 
+    /// One write if that is not more than the log's limit allows at a time.
     fn write_all(&mut self, now: Now) -> io::Result<()> {
-        let mut total = self.total;
+        while !self.memory.is_empty() {
+            match self.write_some(now) {
+                // A record that is larger than the whole spool may be.
+                Err(Error::TooBig { .. }) => {
+                    let gone = self
+                        .pop_waiting()
+                        .map_or(0, |waiting| waiting.record.transactions);
+                    self.state.losses.spool_full += u64::from(gone);
+                }
+                other => other.map_err(io::Error::other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_some(&mut self, now: Now) -> Result<(), Error> {
+        let limit = (self.limits.bytes / 4).min(4 << 20) as usize;
+        let (mut total, mut bytes) = (self.total, 0);
         let mut encoded = Vec::with_capacity(self.memory.len());
         for waiting in &self.memory {
+            if bytes > 0 && bytes + waiting.bytes > limit {
+                break;
+            }
+            bytes += waiting.bytes;
             encoded.push(waiting.record.encode(total));
             total += u64::from(waiting.record.transactions);
         }
@@ -772,12 +789,12 @@ impl Spool {
         };
         // Records that were sent from memory, or dropped there, leave a gap.
         disk.log.skip_to(self.memory_first);
-        let appended = disk
+        let Appended { sequences, dropped } = disk
             .log
-            .append(encoded.iter().map(Vec::as_slice), now.wall_us as i64);
-        let Appended { sequences, dropped } = appended.map_err(io::Error::other)?;
-        self.memory.clear();
-        self.memory_bytes = 0;
+            .append(encoded.iter().map(Vec::as_slice), now.wall_us as i64)?;
+        for _ in encoded {
+            self.pop_waiting();
+        }
         self.memory_first = sequences.end;
         self.total = total;
         self.note_age(now);

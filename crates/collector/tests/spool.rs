@@ -155,6 +155,24 @@ fn the_cap_drops_the_oldest_and_counts_it() {
 }
 
 #[test]
+fn a_burst_larger_than_the_cap_leaves_what_fits() {
+    let home = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let (mut spool, _) = open(&home.path().join("1"), limits);
+    spool.append(at(1), (1..=10).map(|n| record(1, n, n, 500_000)).collect());
+    spool.append(at(2), vec![record(1, 11, 12, 2 << 20)]);
+    spool.append(at(3), vec![record(1, 13, 13, 500_000)]);
+    assert!(spool.is_on_disk() && spool.bytes() <= 1 << 20);
+    let stored = drain(&mut spool);
+    assert!(stored > 0);
+    assert_eq!(stored + spool.losses().spool_full, 13);
+    assert_eq!(spool.losses().damaged, 0);
+}
+
+#[test]
 fn a_batch_in_flight_is_not_counted_as_lost_when_its_file_goes() {
     let home = tempfile::tempdir().unwrap();
     let limits = Limits {
