@@ -57,6 +57,20 @@ test('j and k walk through the list, in the list and in a profile', async ({ pag
   await expect(page.getByRole('grid')).toBeVisible();
 });
 
+test('back from a profile leads to its row', async ({ page, watched }) => {
+  const { from, to } = pastRange();
+  await watched.open('normal', `#/transactions?from=${from}&to=${to}`);
+  const grid = page.getByRole('grid');
+  await grid.focus();
+  for (let i = 0; i < 40; i += 1) await page.keyboard.press('j');
+  await page.keyboard.press('Enter');
+  await expect(page.getByText('40 of ')).toBeVisible();
+  await page.keyboard.press('j');
+  await page.goBack();
+  await expect(page.locator('#tx-40')).toHaveAttribute('aria-selected', 'true');
+  await expect(page.locator('#tx-40')).toBeInViewport();
+});
+
 test('filters are chips in the address bar, and back undoes them', async ({ page, watched }) => {
   await watched.open('normal', '#/transactions');
   await page.getByLabel('Status').selectOption('5xx');

@@ -17,6 +17,8 @@ class TransactionRows {
   error = $state<string | null>(null);
   /** The place that shows this list, for the way back. */
   hash = $state('');
+  /** The transaction that was opened last: the way back leads to its row. */
+  opened = '';
 
   private query: Query = {};
   private key = '';
