@@ -137,10 +137,9 @@ pub static OPTIONS: &[Opt] = &[
         .env(&["whatap_server_port"]),
     opt("whatap.server.protocol", Choice(&["auto", "otlp", "whatap"]), "auto", R::COLLECTOR, Reconnect,
         "How to talk to the server: `auto` proves the licence to a server of ours, `otlp` sends plain OTLP/HTTP to any backend, `whatap` is the vendor's TCP protocol."),
-    opt("whatap.server.endpoint", LINE, "", R::COLLECTOR, Reconnect, "Base URL of an OTLP/HTTP backend, used with protocol `otlp` instead of host and port.")
-        .env(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
+    opt("whatap.server.endpoint", LINE, "", R::COLLECTOR, Reconnect, "Base URL of an OTLP/HTTP backend, used with protocol `otlp` instead of host and port."),
     opt("whatap.server.headers", List, "", R::COLLECTOR, Reconnect, "Headers for that backend, `name=value` each.")
-        .env(&["OTEL_EXPORTER_OTLP_HEADERS"]).secret(),
+        .secret(),
     opt("local_server", Choice(&["auto", "true", "false"]), "auto", R::LC, Restart,
         "Start this user's local server when no server is configured: `auto` does so only from a terminal."),
     opt("local_server_data_dir", LINE, "", R::LC, Restart, "Data directory of the local server. Empty: the user's data directory.").unit("path")

@@ -166,7 +166,7 @@ impl Resolved {
 
     /// No server is configured: data goes to this user's local server.
     pub fn is_local(&self) -> bool {
-        self.text("whatap.server.host").is_empty() && self.text("whatap.server.endpoint").is_empty()
+        self.text("whatap.server.protocol") == "auto" && self.text("whatap.server.host").is_empty()
     }
 
     pub fn local_server_data_dir(&self) -> PathBuf {
@@ -435,17 +435,34 @@ impl Layers {
 impl Resolved {
     /// What only shows when all values are known.
     fn check_whole(&mut self) {
-        // In local mode the server has a licence of its own, so a placeholder harms nobody, but it still is not what the
-        // user meant.
-        if !self.is_local()
-            && self.text("license").is_empty()
-            && self.text("whatap.server.protocol") != "otlp"
-        {
-            let message = "is missing; the server will not take anything without it";
-            let file = self.files.config.clone();
-            self.findings
-                .push(Finding::new(Severity::Error, "license", message).at(file, 0));
-        }
+        let [host, endpoint, license] = ["whatap.server.host", "whatap.server.endpoint", "license"]
+            .map(|name| !self.text(name).is_empty());
+        let (key, message) = match self.text("whatap.server.protocol") {
+            // In local mode the server has a licence of its own.
+            "auto" if host && !license => (
+                "license",
+                "is missing; the server will not take anything without it",
+            ),
+            "auto" if endpoint => (
+                "whatap.server.endpoint",
+                "not used: it needs whatap.server.protocol=otlp",
+            ),
+            "otlp" if !host && !endpoint => (
+                "whatap.server.protocol",
+                "`otlp` needs whatap.server.endpoint as well",
+            ),
+            "whatap" => (
+                "whatap.server.protocol",
+                "`whatap` is not built yet; nothing will be sent",
+            ),
+            _ => return,
+        };
+        let finding = Finding::new(Severity::Error, key, message);
+        let placed = match self.source(key) {
+            Source::Default => finding.at(self.files.config.clone(), 0),
+            source => located(finding, source),
+        };
+        self.findings.push(placed);
     }
 }
 
@@ -710,6 +727,25 @@ mod tests {
         assert!(Scene::new("whatap.server.host=h\n").findings()[0].contains("license: is missing"));
         assert_eq!(Scene::new("").findings(), [""; 0]);
         assert!(Scene::new("").resolve().is_local());
+    }
+
+    #[test]
+    fn settings_that_need_each_other_are_missed() {
+        let endpoint = Scene::new("whatap.server.endpoint=http://127.0.0.1:4318\n");
+        assert!(
+            endpoint.findings()[0].starts_with("whatap.conf:1: whatap.server.endpoint: not used")
+        );
+        assert!(endpoint.resolve().is_local());
+        let endpoint = endpoint.env("WHATAP_SERVER_PROTOCOL", "otlp");
+        assert_eq!(endpoint.findings(), [""; 0]);
+        assert!(!endpoint.resolve().is_local());
+        assert!(
+            Scene::new("whatap.server.protocol=otlp\n").findings()[0]
+                .contains("whatap.server.endpoint")
+        );
+        assert!(
+            Scene::new("whatap.server.protocol=whatap\n").findings()[0].contains("not built yet")
+        );
     }
 
     #[test]

@@ -404,12 +404,20 @@ impl Examination {
             .collect();
         for host in hosts {
             match reach(&host, port) {
-                Ok(address) => self.note(
-                    "server",
-                    State::Good,
-                    format!("{host} port {port} answers ({address})"),
-                    None,
-                ),
+                Ok(address)
+                    if !address.ip().is_loopback()
+                        && !self.options.is_set("whatap.server.protocol") =>
+                {
+                    let text = format!(
+                        "{host} is not this machine and encryption is not built yet: nothing will be sent"
+                    );
+                    let fix = "set whatap.server.protocol to send unencrypted";
+                    self.note("server", State::Failure, text, Some(fix));
+                }
+                Ok(address) => {
+                    let text = format!("{host} port {port} answers ({address})");
+                    self.note("server", State::Good, text, None);
+                }
                 Err(why) => {
                     let fix = "check whatap.server.host and whatap.server.port, and the firewall; data waits in the spool";
                     self.note(
