@@ -25,6 +25,9 @@ const PACKETS_A_TURN: usize = 16;
 const MESSAGES_A_TURN: usize = 1024;
 /// Who has not become a tracer or waits for nothing is let go after this time.
 const SILENT_MS: u64 = 30_000;
+/// Other users may connect, because one may be ours with a token. They get little room and little time.
+const MAX_STRANGERS: usize = 256;
+const STRANGER_MS: u64 = 2_000;
 const MAX_REGISTRATIONS: usize = 10_000;
 /// A registration outlives its process: children of daemons show its token.
 const REMEMBER_MS: u64 = 24 * 3_600_000;
@@ -110,6 +113,12 @@ impl Desk {
         std::mem::take(&mut self.bell)
     }
 
+    /// Connections of other users that have no ring.
+    fn strangers(&self) -> usize {
+        let strange = |one: &&Connection| !one.peer.is_trusted() && one.ring.is_none();
+        self.connections.values().filter(strange).count()
+    }
+
     /// Whether a launched program still runs.
     pub(crate) fn has_launches(&self) -> bool {
         self.registrations
@@ -191,7 +200,12 @@ impl Desk {
             .collect();
         let pending: Vec<u64> = self.keeping.values().copied().collect();
         self.connections.retain(|id, connection| {
-            let silent = now.mono_ms.saturating_sub(connection.since_ms) > SILENT_MS;
+            let patience = if connection.peer.is_trusted() {
+                SILENT_MS
+            } else {
+                STRANGER_MS
+            };
+            let silent = now.mono_ms.saturating_sub(connection.since_ms) > patience;
             connection.ring.is_some() || !silent || waiting.contains(id) || pending.contains(id)
         });
         let mut forgotten = Vec::new();
@@ -239,6 +253,9 @@ impl Collector {
             let Ok(peer) = Peer::of(fd.as_fd()) else {
                 continue;
             };
+            if !peer.is_trusted() && self.desk.strangers() >= MAX_STRANGERS {
+                continue;
+            }
             let id = self.desk.next_connection << 2;
             self.desk.next_connection += 1;
             let event = EpollEvent::new(EpollFlags::EPOLLIN, id | TAG_CONNECTION);

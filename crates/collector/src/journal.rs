@@ -1,6 +1,7 @@
 //! The log: `logs/whatap-boot-YYYYMMDD.log` in the home, one line for each event.
 //!
-//! A line that repeats is written once a minute with the number of repetitions. A failing write is counted, never raised.
+//! A line that repeats is written once a minute with the number of repetitions, and of lines that differ in numbers only a
+//! few. A failing write is counted, never raised.
 
 use crate::home;
 use std::collections::HashMap;
@@ -14,8 +15,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The same text again within this time is only counted.
 const QUIET_MS: u64 = 60_000;
-/// Texts that are remembered for that.
-const MAX_TEXTS: usize = 256;
+/// Lines of one shape (numbers apart) within that time.
+const MAX_ALIKE: u32 = 20;
+/// Shapes that are remembered for that.
+const MAX_SHAPES: usize = 256;
 /// A day's file does not grow beyond this.
 const MAX_FILE_BYTES: u64 = 20 << 20;
 const MAX_LINE_BYTES: usize = 2_000;
@@ -35,9 +38,18 @@ struct Inner {
     day: u64,
     file: Option<File>,
     bytes: u64,
-    seen: HashMap<String, (u64, u64)>,
+    seen: HashMap<String, Shape>,
     failed: u64,
     to_stderr: bool,
+}
+
+/// Lines that differ in their numbers only.
+#[derive(Debug, Default)]
+struct Shape {
+    since_ms: u64,
+    written: u32,
+    held: u64,
+    last: String,
 }
 
 impl Journal {
@@ -102,7 +114,7 @@ impl Inner {
         );
         escape(text, &mut line);
         if repeated > 0 {
-            let _infallible = write!(line, " ({repeated} more times before)");
+            let _infallible = write!(line, " ({repeated} more like it before)");
         }
         line.push('\n');
         if self.to_stderr {
@@ -115,22 +127,31 @@ impl Inner {
         }
     }
 
-    /// How often the text was held back, if it is to be written now.
+    /// How many such lines were held back, if this one is to be written.
     fn is_due(&mut self, text: &str, now_ms: u64) -> Option<u64> {
-        if self.seen.len() >= MAX_TEXTS {
-            self.seen
-                .retain(|_, (at, _)| now_ms.saturating_sub(*at) < QUIET_MS);
+        let is_over = |shape: &Shape| now_ms.saturating_sub(shape.since_ms) >= QUIET_MS;
+        if self.seen.len() >= MAX_SHAPES {
+            self.seen.retain(|_, shape| !is_over(shape));
         }
-        if self.seen.len() >= MAX_TEXTS {
+        if self.seen.len() >= MAX_SHAPES {
+            self.seen.clear();
+        }
+        let key = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let shape = self.seen.entry(key).or_default();
+        if is_over(shape) {
+            *shape = Shape {
+                since_ms: now_ms,
+                held: shape.held,
+                ..Shape::default()
+            };
+        }
+        if shape.last == text || shape.written >= MAX_ALIKE {
+            shape.held += 1;
             return None;
         }
-        let (at, held) = self.seen.entry(text.to_owned()).or_insert((0, 0));
-        if *at != 0 && now_ms.saturating_sub(*at) < QUIET_MS {
-            *held += 1;
-            return None;
-        }
-        *at = now_ms;
-        Some(std::mem::take(held))
+        shape.written += 1;
+        text.clone_into(&mut shape.last);
+        Some(std::mem::take(&mut shape.held))
     }
 
     fn write(&mut self, line: &str, now_ms: u64) -> Option<()> {
@@ -265,9 +286,21 @@ mod tests {
             [
                 r"a\u{a}b \u{1b}[31m \u{202e}",
                 "again",
-                "again (4 more times before)"
+                "again (4 more like it before)"
             ]
         );
+    }
+
+    #[test]
+    fn a_flood_of_lines_that_differ_in_numbers_hides_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::over(Some(directory.path().into()), "test");
+        let mut inner = journal.locked();
+        (0..1000).for_each(|pid| inner.line(&format!("pid {pid} attached"), NOON));
+        inner.line("something else", NOON);
+        let text = written(directory.path());
+        assert_eq!(text.lines().count(), MAX_ALIKE as usize + 1);
+        assert!(text.ends_with("something else\n"));
     }
 
     #[test]

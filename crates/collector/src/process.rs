@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use whatap_conf::Launch;
 
 /// Of a process's environment, so much is searched for our mark.
@@ -148,7 +149,7 @@ pub fn carries_mark(mark: &str) -> bool {
         .any(|entry| is_marked(&entry.path().join("environ"), mark))
 }
 
-fn is_marked(environ: &std::path::Path, mark: &str) -> bool {
+fn is_marked(environ: &Path, mark: &str) -> bool {
     let mut bytes = Vec::new();
     let read = fs::File::open(environ)
         .and_then(|file| file.take(ENVIRONMENT_BYTES).read_to_end(&mut bytes));
@@ -284,18 +285,35 @@ pub fn memory_left() -> Option<u64> {
 
 /// The least room of a group and its ancestors. In a container the group's own path is not visible, its root is.
 fn room(root: &str, path: &str, limit: &str, usage: &str) -> Option<u64> {
-    let root = std::path::Path::new(root);
+    let root = Path::new(root);
     let group = root.join(path);
-    let number =
-        |file: std::path::PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
-    let groups = group
+    let number = |file: PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let left = |group: &Path| {
+        let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+        let held = number(group.join(usage))?.saturating_sub(reclaimable(&stat));
+        Some(number(group.join(limit))?.saturating_sub(held))
+    };
+    group
         .ancestors()
-        .take_while(|group| group.starts_with(root));
-    groups
-        .filter_map(|group| {
-            Some(number(group.join(limit))?.saturating_sub(number(group.join(usage))?))
-        })
+        .take_while(|group| group.starts_with(root))
+        .filter_map(left)
         .min()
+}
+
+/// Cached file content counts as use, but the kernel gives it up before it fails.
+fn reclaimable(stat: &str) -> u64 {
+    let value = |key: &str| {
+        let line = stat
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        line.and_then(|n| n.trim().parse::<u64>().ok())
+    };
+    let both = |prefix: &str| {
+        let active = value(&format!("{prefix}active_file"))?;
+        Some(active.saturating_add(value(&format!("{prefix}inactive_file"))?))
+    };
+    // Version 1 counts a group's children apart.
+    both("total_").or_else(|| both("")).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -375,6 +393,43 @@ mod tests {
         sampler.keep_only(&[]);
         assert_eq!(sampler.process(own, 9000), None);
         assert!(sampler.host().memory_limit_bytes > 0);
+    }
+
+    #[test]
+    fn memory_that_only_caches_files_is_not_missing() {
+        let group = tempfile::tempdir().unwrap();
+        let inner = group.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let write = |directory: &Path, max: &str, current: &str, stat: &str| {
+            fs::write(directory.join("memory.max"), max).unwrap();
+            fs::write(directory.join("memory.current"), current).unwrap();
+            fs::write(directory.join("memory.stat"), stat).unwrap();
+        };
+        write(group.path(), "max\n", "500\n", "");
+        write(
+            &inner,
+            "1000\n",
+            "990\n",
+            "anon 90\nactive_file 400\ninactive_file 300\n",
+        );
+        let room = |path: &str| {
+            room(
+                group.path().to_str().unwrap(),
+                path,
+                "memory.max",
+                "memory.current",
+            )
+        };
+        assert_eq!(room("inner"), Some(710));
+        assert_eq!(room(""), None);
+        write(group.path(), "600\n", "500\n", "");
+        assert_eq!(room("inner"), Some(100));
+        assert_eq!(
+            reclaimable(
+                "active_file 1\ninactive_file 2\ntotal_active_file 10\ntotal_inactive_file 20\n"
+            ),
+            30
+        );
     }
 
     #[test]

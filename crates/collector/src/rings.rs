@@ -642,6 +642,18 @@ mod tests {
     }
 
     #[test]
+    fn nobody_can_cut_a_ring_under_the_other_side() {
+        let memory = Memory::create().unwrap();
+        for bytes in [0, RING_BYTES as i64 / 2, RING_BYTES as i64 * 2] {
+            assert_eq!(ftruncate(memory.descriptor(), bytes), Err(Errno::EPERM));
+        }
+        let blocks = nix::sys::stat::fstat(memory.descriptor())
+            .unwrap()
+            .st_blocks;
+        assert!(blocks as usize * 512 >= RING_BYTES, "reserved");
+    }
+
+    #[test]
     fn rings_are_refused_before_memory_runs_out() {
         let mut budget = Budget {
             looked_at_ms: 1,

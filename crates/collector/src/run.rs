@@ -214,6 +214,10 @@ impl Collector {
             None => open_doors(&epoll, &listener)?,
         }
         let journal = Journal::open(&home, "collector");
+        let log = journal.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            log.line(&format!("our own fault: {panic}"))
+        }));
         let launches = Launches::new(&home, &launch.to_string());
         let started = Instant::now();
         let back = Back::open(&home, &launches, &journal, now_since(started))?;

@@ -300,6 +300,8 @@ struct Collector {
     outbox: VecDeque<(Message, Option<String>)>,
     /// It has said that it is not to be started again.
     done: bool,
+    /// Its end of the channel is closed: nothing more will come.
+    closed: bool,
 }
 
 impl<'a> Holder<'a> {
@@ -360,7 +362,11 @@ impl<'a> Holder<'a> {
 
     fn wait(&self) {
         let mut fds = vec![PollFd::new(self.dog.signals.as_fd(), PollFlags::POLLIN)];
-        if let Some(collector) = &self.collector {
+        if let Some(collector) = self
+            .collector
+            .as_ref()
+            .filter(|collector| !collector.closed)
+        {
             let out = if collector.outbox.is_empty() {
                 PollFlags::empty()
             } else {
@@ -457,6 +463,7 @@ impl<'a> Holder<'a> {
             channel: ours,
             outbox,
             done: false,
+            closed: false,
         })
     }
 
@@ -472,7 +479,10 @@ impl<'a> Holder<'a> {
                 Ok(Received::Nonsense) => {}
                 Ok(Received::Nothing) => return,
                 // Its death is told by SIGCHLD.
-                Ok(Received::Closed) | Err(_) => return collector.outbox.clear(),
+                Ok(Received::Closed) | Err(_) => {
+                    collector.closed = true;
+                    return collector.outbox.clear();
+                }
             }
         }
     }

@@ -112,7 +112,7 @@ impl Message {
 /// Appends a value in the percent form of §1: `%`, `;`, control characters and bytes above 0x7e as `%XX`.
 pub fn escape(value: &str, out: &mut String) {
     for byte in value.bytes() {
-        if byte < 0x20 || byte > 0x7e || byte == b'%' || byte == b';' {
+        if !(0x20..=0x7e).contains(&byte) || byte == b'%' || byte == b';' {
             let _infallible = write!(out, "%{byte:02X}");
         } else {
             out.push(char::from(byte));

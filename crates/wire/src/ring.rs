@@ -336,7 +336,7 @@ impl<'a> View<'a> {
         if waiting == 0 {
             return Look::Empty;
         }
-        if waiting > DATA_BYTES as u64 || position % frame::ALIGN != 0 {
+        if waiting > DATA_BYTES as u64 || !position.is_multiple_of(frame::ALIGN) {
             return Look::Unreadable(Bad::Value("head"));
         }
         let length = halves(self.load(data_place(position))).0;
