@@ -197,7 +197,7 @@ pub struct ErrorDetail {
     pub class: String,
     pub message: String,
     pub frames: Vec<StackFrame>,
-    pub causes: Vec<ErrorDetail>,
+    pub causes: Vec<Self>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -315,4 +315,9 @@ pub struct StorageFigures {
     /// Damaged files and records set aside since the start.
     #[serde(default)]
     pub quarantined: u64,
+    /// Segments that could not be written, merged or removed, and are tried again; the last reason.
+    #[serde(default)]
+    pub failed: u64,
+    #[serde(default)]
+    pub failure: Option<String>,
 }

@@ -63,6 +63,16 @@ impl Catalogue {
         }
     }
 
+    /// Whether it can be read; changes nothing.
+    pub(crate) fn is_sound(dir: &Path) -> bool {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let check = || {
+            let db = Connection::open_with_flags(dir.join(FILE), flags)?;
+            db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+        };
+        check().is_ok_and(|sound| sound == "ok")
+    }
+
     fn try_open(dir: &Path, now_us: i64) -> Result<Self, Failure> {
         let path = dir.join(FILE);
         make_private(&path).map_err(|e| Failure::Other(e.to_string()))?;

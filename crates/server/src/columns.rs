@@ -222,5 +222,15 @@ impl Rows {
         self[Wide::End].len()
     }
 
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (mine, theirs) in self.wide.iter_mut().zip(other.wide) {
+            mine.extend(theirs);
+        }
+        self.trace.extend(other.trace);
+        for (mine, theirs) in self.narrow.iter_mut().zip(other.narrow) {
+            mine.extend(theirs);
+        }
+    }
+
     pub(crate) const ROW_BYTES: usize = 4 * 8 + 16 + 23 * 4;
 }

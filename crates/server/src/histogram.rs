@@ -76,10 +76,6 @@ impl Histogram {
         Ok(Self { counts })
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.counts.capacity() * 8
-    }
-
     fn add_bucket(&mut self, bucket: u16, count: u32) {
         match self.counts.binary_search_by_key(&bucket, |&(b, _)| b) {
             Ok(at) => self.counts[at].1 = self.counts[at].1.saturating_add(count),

@@ -2,7 +2,7 @@
 //! accounting, instances. It changes only with the WAL, so that doing the WAL again gives the same.
 
 use crate::answers;
-use crate::codec::{Bad, Reader, put_optional, put_signed, put_text, put_varint};
+use crate::codec::{Bad, Reader, put_signed, put_text, put_varint};
 use crate::model::{BatchId, MetricPoint, MetricValue, Resource, Total, TotalKind};
 use std::collections::HashMap;
 
@@ -372,7 +372,6 @@ impl Ledger {
 }
 
 impl InstanceState {
-    /// Gauges are not kept: they are told anew every few seconds.
     fn encode(&self, out: &mut Vec<u8>) {
         for text in [&self.host, &self.runtime, &self.agent] {
             put_text(out, text);
@@ -381,9 +380,15 @@ impl InstanceState {
         put_signed(out, self.last_us);
         put_varint(out, self.processes.len() as u64);
         for (pid, process) in &self.processes {
-            put_optional(out, Some(*pid));
+            put_varint(out, (*pid).into());
             put_signed(out, process.last_us);
+            put_gauges(
+                out,
+                [process.cpu, process.memory, process.threads, process.fds],
+            );
         }
+        let host = &self.host_gauges;
+        put_gauges(out, [host.cpu, host.memory, host.limit, host.load1]);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, Bad> {
@@ -396,15 +401,42 @@ impl InstanceState {
             ..Self::default()
         };
         for _ in 0..r.count()? {
-            let pid = r.optional()?.ok_or(Bad::Value)?;
+            let pid = r.varint32()?;
+            let last_us = r.signed()?;
+            let [cpu, memory, threads, fds] = gauges(r)?;
             let process = Process {
-                last_us: r.signed()?,
-                ..Process::default()
+                last_us,
+                cpu,
+                memory,
+                threads,
+                fds,
             };
             state.processes.insert(pid, process);
         }
+        let [cpu, memory, limit, load1] = gauges(r)?;
+        state.host_gauges = HostGauges {
+            cpu,
+            memory,
+            limit,
+            load1,
+        };
         Ok(state)
     }
+}
+
+/// Not-a-number stands for none.
+fn put_gauges(out: &mut Vec<u8>, gauges: [Option<f64>; 4]) {
+    for gauge in gauges {
+        out.extend_from_slice(&gauge.unwrap_or(f64::NAN).to_le_bytes());
+    }
+}
+
+fn gauges(r: &mut Reader<'_>) -> Result<[Option<f64>; 4], Bad> {
+    let mut all = [None; 4];
+    for gauge in &mut all {
+        *gauge = Some(f64::from_bits(r.u64()?)).filter(|g| !g.is_nan());
+    }
+    Ok(all)
 }
 
 const VERSION: u8 = 1;

@@ -35,6 +35,7 @@ mod query_cli;
 #[cfg(test)]
 mod sample;
 pub mod secret;
+mod segment;
 pub mod serve;
 pub mod server_json;
 pub mod since;

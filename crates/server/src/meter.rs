@@ -23,10 +23,10 @@ fn upper_bound(level: usize) -> Option<u64> {
     let level = level as u64 + 1;
     Some(match level {
         ..=40 => level * 125_000,
-        ..=60 => 5_000_000 + (level - 40) * 250_000,
-        ..=80 => 10_000_000 + (level - 60) * 500_000,
-        ..=100 => 20_000_000 + (level - 80) * 1_000_000,
-        ..=119 => 40_000_000 + (level - 100) * 2_000_000,
+        41..=60 => 5_000_000 + (level - 40) * 250_000,
+        61..=80 => 10_000_000 + (level - 60) * 500_000,
+        81..=100 => 20_000_000 + (level - 80) * 1_000_000,
+        101..=119 => 40_000_000 + (level - 100) * 2_000_000,
         _ => return None,
     })
 }
@@ -34,9 +34,9 @@ fn upper_bound(level: usize) -> Option<u64> {
 pub(crate) fn level_of(elapsed_us: u64) -> u8 {
     let level = match elapsed_us {
         ..5_000_000 => elapsed_us / 125_000,
-        ..10_000_000 => 40 + (elapsed_us - 5_000_000) / 250_000,
-        ..20_000_000 => 60 + (elapsed_us - 10_000_000) / 500_000,
-        ..40_000_000 => 80 + (elapsed_us - 20_000_000) / 1_000_000,
+        5_000_000..10_000_000 => 40 + (elapsed_us - 5_000_000) / 250_000,
+        10_000_000..20_000_000 => 60 + (elapsed_us - 10_000_000) / 500_000,
+        20_000_000..40_000_000 => 80 + (elapsed_us - 20_000_000) / 1_000_000,
         _ => 100 + ((elapsed_us - 40_000_000) / 2_000_000).min(19),
     };
     level.to_le_bytes()[0]
@@ -93,6 +93,17 @@ impl Mean {
     pub(crate) fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1;
+    }
+
+    /// Of one value; not-a-number is none.
+    pub(crate) fn of(value: f64) -> Self {
+        if value.is_nan() {
+            return Self::default();
+        }
+        Self {
+            sum: value,
+            count: 1,
+        }
     }
 
     pub(crate) fn value(self) -> Option<f64> {
@@ -231,13 +242,6 @@ impl Cell {
             self.hits.push((level, r.varint32()?, r.varint32()?));
         }
         r.finish()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.histogram.bytes()
-            + self.hits.capacity() * 12
-            + self.gauges.capacity() * 40
     }
 
     fn add_hit(&mut self, level: u8, failed: bool) {

@@ -49,6 +49,11 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
     fn apart(&self, trace_id: u128) -> Result<Vec<ApartRow>, PartError>;
     /// The record at a place; `check` is the low half of the id that it must belong to.
     fn record(&self, place: Place, check: u32) -> Result<Option<Record>, PartError>;
+
+    /// Takes a damaged file out of use; false = there is none, or it was taken out before.
+    fn set_aside(&self, file: &'static str) -> bool;
+    /// Differs whenever answers from here may differ.
+    fn revision(&self) -> u64;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,6 +259,14 @@ impl Part for Hot {
     fn record(&self, place: Place, check: u32) -> Result<Option<Record>, PartError> {
         let record = self.profiles.get(place)?;
         Ok((record.check == check).then_some(record))
+    }
+
+    fn set_aside(&self, _file: &'static str) -> bool {
+        false
+    }
+
+    fn revision(&self) -> u64 {
+        (self.rows.len() + self.metrics.len() + self.lost.len() + self.logs.len()) as u64
     }
 }
 

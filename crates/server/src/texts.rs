@@ -37,10 +37,6 @@ impl Texts {
         id
     }
 
-    pub(crate) fn find(&self, text: &str) -> Option<u32> {
-        self.ids.get(text).copied()
-    }
-
     pub(crate) fn get(&self, id: u32) -> &str {
         self.texts.get(id as usize).map_or("", |t| t)
     }

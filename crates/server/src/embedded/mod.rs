@@ -5,13 +5,15 @@
 //! the columns in memory and answers. The *keeper* turns old columns into segments, merges and
 //! removes them. Queries read: the columns under the lock that the writer takes, the rest without it.
 
+mod keeper;
 mod options;
+mod recovery;
 mod writer;
 
 pub use options::{Keep, OpenError, Options, Project, ProjectError};
 
 use crate::answers;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Checkpoint};
 use crate::engine::{
     AppendError, Appended, Page, Queries, QueryError, Scope, StatisticsKind, StatisticsSort,
     TransactionFilter,
@@ -21,28 +23,27 @@ use crate::ledger::{Instances, Ledger};
 use crate::model::ModelBatch;
 use crate::part::{Part, PartError};
 use crate::queries::{self, View};
+use crate::segment::{NameCache, Segment};
 use crate::wal;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File};
+use nix::fcntl::Flock;
+use std::fs::File;
 use std::future::Future;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
-use whatap_store::Log;
-use whatap_store::fs::Disk;
-use writer::{Append, Writer};
+use writer::{Append, Command, Writer};
 
 /// Storage of one data directory. Cheap to share behind an `Arc`; one process at a time may hold a directory.
 #[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
-    appends: Mutex<Option<SyncSender<Append>>>,
+    commands: Mutex<Option<SyncSender<Command>>>,
+    keeper: Mutex<Option<SyncSender<keeper::Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -54,21 +55,39 @@ pub(crate) struct Shared {
     pub(crate) state: RwLock<State>,
     pub(crate) catalogue: Mutex<Catalogue>,
     pub(crate) counters: Counters,
+    pub(crate) names: Arc<NameCache>,
     _lock: Flock<File>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) hot: Hot,
+    /// When the first batch came into `hot`.
+    pub(crate) hot_since_us: i64,
+    /// Waits to become segments, oldest first.
+    pub(crate) sealed: Vec<Arc<Sealed>>,
+    /// Oldest first.
+    pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) ledger: Ledger,
-    /// Grows with every batch.
-    pub(crate) revision: u64,
+}
+
+/// Columns that nothing is added to any more.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) hot: Arc<Hot>,
+    pub(crate) checkpoint: Checkpoint,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) refused: AtomicU64,
     pub(crate) quarantined: AtomicU64,
+    /// Flushes, merges and removals that will be tried again.
+    pub(crate) failed: AtomicU64,
+    /// The last reason for one.
+    pub(crate) failure: Mutex<Option<String>>,
+    /// Up to this record the WAL is in segments.
+    pub(crate) wal_done: AtomicU64,
     pub(crate) wal_bytes: AtomicU64,
     /// Bytes of batches that wait for the writer.
     pub(crate) waiting: AtomicU64,
@@ -80,23 +99,30 @@ impl Engine {
     /// Opens or creates a data directory and recovers whatever a crash left.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let (shared, wal) = Shared::open(dir, options, false)?;
-        let (appends, queue) = sync_channel(MAX_WAITING);
+        let (commands, queue) = sync_channel(MAX_WAITING);
+        let (keeper, requests) = sync_channel(MAX_REQUESTS);
         let mut threads = Vec::new();
-        let writer = Writer::new(shared.clone(), wal);
+        let writer = Writer::new(shared.clone(), wal, keeper.clone());
         threads.push(spawn("store-writer", move || writer.run(&queue))?);
+        let kept = shared.clone();
+        threads.push(spawn("store-keeper", move || {
+            keeper::run(&kept, &requests)
+        })?);
         Ok(Self {
             shared,
-            appends: Mutex::new(Some(appends)),
+            commands: Mutex::new(Some(commands)),
+            keeper: Mutex::new(Some(keeper)),
             threads: Mutex::new(threads),
         })
     }
 
-    /// Opens a stopped server's directory for queries; nothing in it changes.
+    /// Opens a stopped server's directory for queries; no stored row changes.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
         let (shared, _) = Shared::open(dir, Options::default(), true)?;
         Ok(Self {
             shared,
-            appends: Mutex::new(None),
+            commands: Mutex::new(None),
+            keeper: Mutex::new(None),
             threads: Mutex::new(Vec::new()),
         })
     }
@@ -124,15 +150,15 @@ impl Engine {
         let bytes = record.len() as u64;
         let waiting = counters.waiting.fetch_add(bytes, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        let append = Append {
+        let append = Command::Append(Box::new(Append {
             batch,
             record,
             reply,
-        };
+        }));
         let refused = if waiting > 0 && waiting + bytes > MAX_WAITING_BYTES {
             Some(AppendError::Busy)
         } else {
-            match lock(&self.appends).as_ref() {
+            match lock(&self.commands).as_ref() {
                 None => Some(AppendError::Stopped),
                 Some(queue) => match queue.try_send(append) {
                     Ok(()) => None,
@@ -170,16 +196,45 @@ impl Engine {
         lock(&self.shared.catalogue).set_licence(name, licence)
     }
 
+    /// Makes a segment of what is in memory and waits until it is registered, at most a minute.
+    /// Storage does this by itself; tests and measurements cannot wait for it.
+    pub fn flush(&self) -> bool {
+        let (done, sealed) = sync_channel(1);
+        let sent = match lock(&self.commands).as_ref() {
+            Some(commands) => commands.send(Command::Seal(done)).is_ok(),
+            None => false,
+        };
+        if !sent || sealed.recv().is_err() {
+            return false;
+        }
+        for _ in 0..6_000 {
+            if self.shared.read().sealed.is_empty() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+
+    /// Merges and removes what would be due at `now_us`, and waits for it.
+    pub fn tidy(&self, now_us: i64) -> bool {
+        let (done, finished) = sync_channel(1);
+        let request = keeper::Request::Tidy { now_us, done };
+        let sent = match lock(&self.keeper).as_ref() {
+            Some(keeper) => keeper.send(request).is_ok(),
+            None => false,
+        };
+        sent && finished.recv().is_ok()
+    }
+
     /// Finishes what waits and stops. Later appends are answered [`AppendError::Stopped`]; queries
     /// still work. The directory is free when the engine is dropped.
     pub fn close(&self) {
-        drop(lock(&self.appends).take());
+        drop(lock(&self.commands).take());
+        drop(lock(&self.keeper).take());
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
-                self.shared
-                    .counters
-                    .quarantined
-                    .fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -192,54 +247,6 @@ impl Drop for Engine {
 }
 
 impl Shared {
-    fn open(
-        dir: &Path,
-        options: Options,
-        read_only: bool,
-    ) -> Result<(Arc<Self>, Log<Disk>), OpenError> {
-        if !read_only {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(OpenError::Io)?;
-        }
-        let lock = lock_dir(dir)?;
-        let now = now_us();
-        let catalogue = match Catalogue::open(dir, now)? {
-            Some(catalogue) => catalogue,
-            None => Catalogue::open(dir, now)?
-                .ok_or_else(|| OpenError::Storage("cannot make a new catalogue".to_owned()))?,
-        };
-        let checkpoint = catalogue.checkpoint().map_err(storage)?;
-        let mut state = State {
-            ledger: checkpoint.ledger,
-            ..State::default()
-        };
-        let counters = Counters::default();
-        let wal = open_wal(dir, read_only, |sequence, bytes| {
-            if sequence <= checkpoint.wal_upto {
-                return;
-            }
-            match wal::decode(bytes) {
-                Ok(batch) => state.replay(&batch, options.apdex_us),
-                Err(_) => {
-                    counters.quarantined.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        })?;
-        counters.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
-        let shared = Self {
-            dir: dir.to_owned(),
-            options,
-            state: RwLock::new(state),
-            catalogue: Mutex::new(catalogue),
-            counters,
-            _lock: lock,
-        };
-        Ok((Arc::new(shared), wal))
-    }
-
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,59 +255,15 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn set_aside(&self, part: &dyn Part, file: &'static str) {
+        if part.set_aside(file) {
+            self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn instances(&self) -> Instances {
         self.read().ledger.instances().clone()
     }
-}
-
-impl State {
-    fn replay(&mut self, batch: &ModelBatch, apdex_us: u64) {
-        if let Some(id) = batch.source
-            && !self.ledger.is_new(id, batch.received_us)
-        {
-            return;
-        }
-        self.hot.add(batch, &mut self.ledger, apdex_us);
-    }
-}
-
-fn open_wal(
-    dir: &Path,
-    read_only: bool,
-    visit: impl FnMut(u64, &[u8]),
-) -> Result<Log<Disk>, OpenError> {
-    let options = whatap_store::Options {
-        file_bytes: WAL_FILE_BYTES,
-        record_bytes: MAX_RECORD,
-        durable: true,
-        read_only,
-        ..whatap_store::Options::default()
-    };
-    let dir = dir.join("wal");
-    if read_only && !dir.exists() {
-        return Err(OpenError::Storage(
-            "no server has stored anything here".to_owned(),
-        ));
-    }
-    let (log, _) = Log::open(Disk, &dir, options, visit).map_err(|error| match error {
-        whatap_store::Error::Io(error) => OpenError::Io(error),
-        other => OpenError::Storage(other.to_string()),
-    })?;
-    Ok(log)
-}
-
-fn lock_dir(dir: &Path) -> Result<Flock<File>, OpenError> {
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(dir.join("lock"))
-        .map_err(OpenError::Io)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        nix::errno::Errno::EWOULDBLOCK => OpenError::Locked,
-        other => OpenError::Io(other.into()),
-    })
 }
 
 impl View for Shared {
@@ -313,11 +276,18 @@ impl View for Shared {
         if overlaps(&state.hot, &times) {
             first(&state.hot)?;
         }
-        Ok(Vec::new())
+        let sealed = state.sealed.iter().rev();
+        let sealed = sealed.map(|s| -> Arc<dyn Part> { s.hot.clone() });
+        let mut parts: Vec<Arc<dyn Part>> = sealed.collect();
+        for segment in state.segments.iter().rev() {
+            parts.push(segment.clone());
+        }
+        parts.retain(|p| overlaps(&**p, &times));
+        Ok(parts)
     }
 
-    fn damaged(&self, _part: &dyn Part, _file: &'static str) {
-        self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+    fn damaged(&self, part: &dyn Part, file: &'static str) {
+        self.set_aside(part, file);
     }
 
     fn apdex_us(&self) -> u64 {
@@ -399,12 +369,16 @@ impl Queries for Engine {
         let since = counters.waiting_since_us.load(Ordering::Relaxed);
         let waits = load(&counters.waiting) > 0 && since > 0;
         let wal_bytes = load(&counters.wal_bytes);
+        let state = self.shared.read();
+        let hot_rows =
+            state.hot.rows.len() + state.sealed.iter().map(|s| s.hot.rows.len()).sum::<usize>();
+        let segment_bytes: u64 = state.segments.iter().map(|s| s.manifest().bytes()).sum();
         Ok(answers::StorageFigures {
-            data_bytes: wal_bytes,
+            data_bytes: wal_bytes + segment_bytes,
             wal_bytes,
             free_bytes: writer::free_bytes(&self.shared.dir).map_or(0, |(free, _)| free),
-            hot_rows: self.shared.read().hot.rows.len() as u64,
-            segments: 0,
+            hot_rows: hot_rows as u64,
+            segments: state.segments.len() as u64,
             wal_lag_us: if waits {
                 now_us().saturating_sub(since).max(0).unsigned_abs()
             } else {
@@ -412,16 +386,23 @@ impl Queries for Engine {
             },
             appends_refused: load(&counters.refused),
             quarantined: load(&counters.quarantined),
+            failed: load(&counters.failed),
+            failure: lock(&counters.failure).clone(),
         })
     }
 
     fn revision(&self, from_us: i64, to_us: i64) -> u64 {
+        let times = from_us..to_us;
         let state = self.shared.read();
-        if overlaps(&state.hot, &(from_us..to_us)) {
-            state.revision
-        } else {
-            0
-        }
+        let sealed = state.sealed.iter().map(|s| -> &dyn Part { &*s.hot });
+        let segments = state.segments.iter().map(|s| -> &dyn Part { &**s });
+        let hot: &dyn Part = &state.hot;
+        let parts = std::iter::once(hot).chain(sealed).chain(segments);
+        parts
+            .filter(|p| overlaps(*p, &times))
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, part| {
+                (hash ^ part.revision()).wrapping_mul(0x0100_0000_01b3)
+            })
     }
 }
 
@@ -436,11 +417,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn storage(error: rusqlite::Error) -> OpenError {
-    OpenError::Storage(format!("cannot read the catalogue: {error}"))
-}
-
 pub(crate) fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
@@ -449,6 +425,4 @@ pub(crate) fn now_us() -> i64 {
 /// Batches that may wait for the writer, and their bytes.
 const MAX_WAITING: usize = 4_096;
 const MAX_WAITING_BYTES: u64 = 128 << 20;
-const WAL_FILE_BYTES: u64 = 16 << 20;
-/// An intake takes 64 MiB at most; what it becomes is not larger than twice that.
-const MAX_RECORD: u32 = 128 << 20;
+const MAX_REQUESTS: usize = 16;

@@ -19,6 +19,9 @@ pub struct Options {
     pub keep: Keep,
     /// How often old segments are looked for, to merge and to remove them.
     pub tidy_every_us: i64,
+    /// Called at each step of storing, flushing and merging; for tests that end the process there.
+    #[doc(hidden)]
+    pub at_step: fn(&'static str),
 }
 
 /// Ages in days, by kind.
@@ -60,6 +63,7 @@ impl Default for Options {
             max_bytes: 20 << 30,
             keep: Keep::default(),
             tidy_every_us: 60_000_000,
+            at_step: |_| {},
         }
     }
 }

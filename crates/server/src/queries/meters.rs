@@ -193,7 +193,7 @@ pub(crate) fn hitmap(
 ) -> Result<Hitmap, QueryError> {
     let from = step_of(scope.from_us, STEP_US);
     let length = scope.to_us.saturating_sub(from);
-    if length <= 0 || columns == 0 {
+    if scope.to_us <= scope.from_us || columns == 0 {
         return Err(QueryError::Bad("the time range is empty".to_owned()));
     }
     // Whole steps of five seconds, as many as it takes to need no more columns than asked for.

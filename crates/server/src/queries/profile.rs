@@ -345,7 +345,7 @@ fn breakdown(tx: &Transaction, steps: &[StoredStep]) -> Breakdown {
 
 /// Time of methods less that of the steps below them.
 fn method_time(steps: &[StoredStep]) -> u64 {
-    let mut own: Vec<i64> = steps.iter().map(|s| time_of(s)).collect();
+    let mut own: Vec<i64> = steps.iter().map(time_of).collect();
     for step in steps {
         if let Some(own) = step.parent.and_then(|p| own.get_mut(p as usize)) {
             *own = own.saturating_sub(time_of(step));

@@ -35,6 +35,9 @@ pub(crate) fn statistics(
 /// Service, key, system.
 type Key = (String, String, String);
 
+/// Method and name, as texts of a part.
+type Callers = Vec<(u32, u32)>;
+
 #[derive(Default)]
 struct Sums {
     rows: HashMap<Key, Sum>,
@@ -116,7 +119,7 @@ impl Sums {
             aborted: Some(false),
             ..TransactionFilter::default()
         };
-        let mut local: HashMap<(u32, u32), (Sum, Vec<(u32, u32)>)> = HashMap::new();
+        let mut local: HashMap<(u32, u32), (Sum, Callers)> = HashMap::new();
         let columns = Columns::from([
             Narrow::Resource,
             Narrow::ErrorClass,
@@ -160,7 +163,7 @@ impl Sums {
     fn steps(&mut self, part: &dyn Part, scope: &Scope, kind: StepKind) -> Result<(), PartError> {
         let resources = part.resources();
         let inside: Vec<bool> = resources.iter().map(|r| in_scope(scope, r)).collect();
-        let mut local: HashMap<(u32, u32, u32, u32), (Sum, Vec<(u32, u32)>)> = HashMap::new();
+        let mut local: HashMap<(u32, u32, u32, u32), (Sum, Callers)> = HashMap::new();
         let times = scope.from_us..scope.to_us;
         part.stats(times, kind as u8, &mut |key, stat| {
             if inside.get(key.unit as usize) == Some(&true) {

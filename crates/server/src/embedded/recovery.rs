@@ -1,0 +1,284 @@
+//! Opening a data directory: whatever a crash, a full disk or a bad sector left, it ends in a state
+//! in which every acknowledged batch is there once.
+
+use super::{Counters, OpenError, Options, Shared, State, keeper::SEGMENTS, now_us};
+use crate::catalogue::{self, Catalogue, Checkpoint, Registered};
+use crate::ledger::Ledger;
+use crate::model::ModelBatch;
+use crate::segment::write::TEMPORARY;
+use crate::segment::{MANIFEST, Manifest, NameCache, Segment, dir_name};
+use crate::wal;
+use nix::fcntl::{Flock, FlockArg};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, RwLock};
+use whatap_store::Log;
+use whatap_store::fs::Disk;
+
+impl Shared {
+    pub(super) fn open(
+        dir: &Path,
+        options: Options,
+        read_only: bool,
+    ) -> Result<(Arc<Self>, Log<Disk>), OpenError> {
+        if read_only {
+            if !dir.join(catalogue::FILE).exists() {
+                return Err(OpenError::Storage(
+                    "no server has stored anything here".to_owned(),
+                ));
+            }
+        } else {
+            make_dir(dir)?;
+            make_dir(&dir.join(SEGMENTS))?;
+        }
+        let lock = lock_dir(dir)?;
+        let counters = Counters::default();
+        let mut catalogue = open_catalogue(dir, &counters, read_only)?;
+        let checkpoint = catalogue.checkpoint().map_err(storage)?;
+        let names = Arc::new(NameCache::default());
+        let mut state = State {
+            ledger: checkpoint.ledger.clone(),
+            segments: open_segments(dir, &catalogue, &names, &counters)?,
+            ..State::default()
+        };
+        if !read_only {
+            clean(dir, &state.segments, &mut catalogue)?;
+        }
+        let wal = replay(dir, &options, read_only, &checkpoint, &mut state, &counters)?;
+        counters.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+        let shared = Self {
+            dir: dir.to_owned(),
+            options,
+            state: RwLock::new(state),
+            catalogue: Mutex::new(catalogue),
+            counters,
+            names,
+            _lock: lock,
+        };
+        Ok((Arc::new(shared), wal))
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(OpenError::Io)
+}
+
+pub(crate) fn lock_dir(dir: &Path) -> Result<Flock<File>, OpenError> {
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.join("lock"))
+        .map_err(OpenError::Io)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => OpenError::Locked,
+        other => OpenError::Io(other.into()),
+    })
+}
+
+/// A catalogue that is lost is made anew from the segments' own manifests.
+fn open_catalogue(
+    dir: &Path,
+    counters: &Counters,
+    read_only: bool,
+) -> Result<Catalogue, OpenError> {
+    let now = now_us();
+    let existed = dir.join(catalogue::FILE).exists();
+    if read_only && !Catalogue::is_sound(dir) {
+        return Err(OpenError::Storage(
+            "the catalogue is damaged; starting the server makes a new one".to_owned(),
+        ));
+    }
+    match Catalogue::open(dir, now)? {
+        Some(catalogue) if existed => Ok(catalogue),
+        Some(mut catalogue) => {
+            rebuild(dir, &mut catalogue)?;
+            Ok(catalogue)
+        }
+        None => {
+            counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            let mut catalogue = Catalogue::open(dir, now)?
+                .ok_or_else(|| OpenError::Storage("cannot make a new catalogue".to_owned()))?;
+            rebuild(dir, &mut catalogue)?;
+            Ok(catalogue)
+        }
+    }
+}
+
+fn rebuild(dir: &Path, catalogue: &mut Catalogue) -> Result<(), OpenError> {
+    let mut manifests = manifests_in(&dir.join(SEGMENTS))?;
+    manifests.sort_by_key(|m| m.id);
+    let replaced: HashSet<u64> = manifests.iter().flat_map(|m| m.replaces.clone()).collect();
+    manifests.retain(|m| !replaced.contains(&m.id));
+    let Some(newest) = manifests.iter().max_by_key(|m| m.wal_upto) else {
+        return Ok(());
+    };
+    let ledger_file = dir
+        .join(SEGMENTS)
+        .join(dir_name(newest.id))
+        .join(crate::segment::LEDGER);
+    let ledger = fs::read(ledger_file).unwrap_or_default();
+    let checkpoint = Checkpoint {
+        wal_upto: newest.wal_upto,
+        ledger: Ledger::decode(&ledger).unwrap_or_default(),
+    };
+    for manifest in &manifests {
+        let registered = Registered {
+            id: manifest.id,
+            manifest: manifest.to_text(),
+        };
+        catalogue
+            .register(Some(&registered), &checkpoint)
+            .map_err(storage)?;
+        catalogue.skip_ids_to(manifest.id + 1).map_err(storage)?;
+    }
+    Ok(())
+}
+
+/// Manifests of the segments that lie in the directory, less the files that retention removed since.
+fn manifests_in(segments: &Path) -> Result<Vec<Manifest>, OpenError> {
+    let mut manifests = Vec::new();
+    for entry in fs::read_dir(segments).map_err(OpenError::Io)? {
+        let dir = entry.map_err(OpenError::Io)?.path();
+        let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
+        let Some(mut manifest) = Manifest::from_file(&text) else {
+            continue;
+        };
+        if !dir.ends_with(dir_name(manifest.id)) {
+            continue;
+        }
+        manifest.files.retain(|file, _| dir.join(file).exists());
+        manifests.push(manifest);
+    }
+    Ok(manifests)
+}
+
+fn open_segments(
+    dir: &Path,
+    catalogue: &Catalogue,
+    names: &Arc<NameCache>,
+    counters: &Counters,
+) -> Result<Vec<Arc<Segment>>, OpenError> {
+    let mut segments = Vec::new();
+    for registered in catalogue.segments().map_err(storage)? {
+        let manifest = Manifest::from_text(&registered.manifest);
+        let opened =
+            manifest.and_then(|m| Segment::open(&dir.join(SEGMENTS), m, names.clone()).ok());
+        match opened {
+            Some(segment) => segments.push(Arc::new(segment)),
+            // Its senders are unknown, or all of it: served without it, kept for whoever wants to look.
+            None => {
+                counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    segments.sort_by_key(|s| s.manifest().created_us);
+    Ok(segments)
+}
+
+/// Removes what a crash left unfinished: drafts, segments that were never registered or that a merge
+/// replaced, files that retention took out.
+fn clean(
+    dir: &Path,
+    segments: &[Arc<Segment>],
+    catalogue: &mut Catalogue,
+) -> Result<(), OpenError> {
+    let known: HashSet<String> = catalogue
+        .segments()
+        .map_err(storage)?
+        .into_iter()
+        .map(|s| dir_name(s.id))
+        .collect();
+    for entry in fs::read_dir(dir.join(SEGMENTS)).map_err(OpenError::Io)? {
+        let entry = entry.map_err(OpenError::Io)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let ours = name.starts_with(TEMPORARY) || name.bytes().all(|b| b.is_ascii_digit());
+        if ours && !known.contains(&name) {
+            fs::remove_dir_all(entry.path()).map_err(OpenError::Io)?;
+        }
+    }
+    for segment in segments {
+        for entry in fs::read_dir(segment.dir()).map_err(OpenError::Io)? {
+            let entry = entry.map_err(OpenError::Io)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let kept = segment.manifest().files.contains_key(&*name)
+                || name == MANIFEST
+                || name.ends_with(".damaged");
+            if !kept {
+                fs::remove_file(entry.path()).map_err(OpenError::Io)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn replay(
+    dir: &Path,
+    options: &Options,
+    read_only: bool,
+    checkpoint: &Checkpoint,
+    state: &mut State,
+    counters: &Counters,
+) -> Result<Log<Disk>, OpenError> {
+    let wal_options = whatap_store::Options {
+        file_bytes: WAL_FILE_BYTES,
+        record_bytes: MAX_RECORD,
+        durable: true,
+        read_only,
+        ..whatap_store::Options::default()
+    };
+    let opened = Log::open(Disk, &dir.join(WAL), wal_options, |sequence, bytes| {
+        if sequence <= checkpoint.wal_upto {
+            return;
+        }
+        let Ok(batch) = wal::decode(bytes) else {
+            counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        state.replay(&batch, options.apdex_us);
+        if !read_only && state.hot.bytes() as u64 >= options.flush_bytes {
+            state.seal(sequence);
+        }
+    });
+    let (mut log, recovery) = opened.map_err(|error| match error {
+        whatap_store::Error::Io(error) => OpenError::Io(error),
+        other => OpenError::Storage(other.to_string()),
+    })?;
+    let damaged = recovery.damaged.len() as u64;
+    counters.quarantined.fetch_add(damaged, Ordering::Relaxed);
+    log.skip_to(checkpoint.wal_upto + 1);
+    state.hot_since_us = now_us();
+    Ok(log)
+}
+
+impl State {
+    fn replay(&mut self, batch: &ModelBatch, apdex_us: u64) {
+        if let Some(id) = batch.source
+            && !self.ledger.is_new(id, batch.received_us)
+        {
+            return;
+        }
+        self.hot.add(batch, &mut self.ledger, apdex_us);
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn storage(error: rusqlite::Error) -> OpenError {
+    OpenError::Storage(format!("cannot read the catalogue: {error}"))
+}
+
+pub(crate) const WAL: &str = "wal";
+const WAL_FILE_BYTES: u64 = 16 << 20;
+/// An intake takes 64 MiB at most; what it becomes is not larger than twice that.
+pub(crate) const MAX_RECORD: u32 = 128 << 20;
