@@ -27,6 +27,8 @@ pub struct App {
     pub names: Names,
     pub orphans: Orphans,
     pub budget: Budget,
+    /// How many big bodies may be decoded at a time.
+    pub decoding: Semaphore,
     pub counters: Counters,
     pub connections: Arc<Connections>,
     /// How many queries may run at a time.
@@ -108,8 +110,17 @@ impl Counters {
 
     /// `reason` is one of a fixed list of words.
     pub fn reject(&self, door: Door, reason: &'static str) {
+        self.add_rejected(door, reason, 1);
+    }
+
+    /// Parts of a request that was taken otherwise.
+    pub fn add_rejected(&self, door: Door, reason: &'static str, count: i64) {
+        let count = u64::try_from(count).unwrap_or(0);
+        if count == 0 {
+            return;
+        }
         let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        *rejected.entry((door.name(), reason)).or_insert(0) += 1;
+        *rejected.entry((door.name(), reason)).or_insert(0) += count;
     }
 
     #[must_use]

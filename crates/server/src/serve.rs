@@ -114,6 +114,7 @@ impl Server {
             names: Default::default(),
             orphans: Default::default(),
             budget: Default::default(),
+            decoding: Semaphore::new(PARALLEL_DECODERS),
             counters: Default::default(),
             connections: Arc::new(Connections::default()),
             running: Arc::new(Semaphore::new(PARALLEL_QUERIES)),
@@ -323,6 +324,7 @@ fn raise_descriptor_limit() {
 /// How long connections may take to end, and queries that still run.
 const DRAIN: Duration = Duration::from_secs(6);
 const PARALLEL_QUERIES: usize = 4;
+const PARALLEL_DECODERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 /// How many ports are tried in local mode.
 const NEXT_PORTS: u16 = 100;

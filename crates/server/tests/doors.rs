@@ -1335,6 +1335,83 @@ fn otlp_has_a_port_of_its_own_when_asked_for() {
 }
 
 #[test]
+fn a_connection_is_kept_for_the_next_request() {
+    let server = Server::start();
+    let mut stream = TcpStream::connect(&server.info.agents).expect("a listener");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("a socket");
+    for id in 1..=3 {
+        let body = traces(vec![span(id)]).bytes().to_vec();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream
+            .write_all(&[head.as_bytes(), &body].concat())
+            .expect("sent");
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        // The rest of the head; the body is empty.
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"\r\n\r\n") {
+            let mut byte = [0; 1];
+            stream.read_exact(&mut byte).expect("a head");
+            rest.push(byte[0]);
+        }
+    }
+    // A refusal comes before a connection ends, so that the peer reads why.
+    let refused = traces(vec![span(9)])
+        .header("Authorization", "Whatap 00")
+        .body(vec![7; 2_000_000]);
+    assert_eq!(server.agents(refused).status, 401);
+    assert_eq!(server.count(), 3);
+}
+
+#[test]
+fn off_this_machine_nobody_sends_without_a_licence() {
+    // No packet is sent by this; it tells which address this machine has, if it has one beside the loopback.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    let address = socket
+        .connect("192.0.2.1:9")
+        .and_then(|()| socket.local_addr())
+        .map(|address| address.ip());
+    let Ok(address) = address else { return };
+    if address.is_loopback() || address.is_unspecified() {
+        return;
+    }
+    let server = Server::with(&[
+        "--listen-agents",
+        "0.0.0.0:0",
+        "--listen-http",
+        &format!("{address}:0"),
+    ]);
+    let port = server
+        .info
+        .agents
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .to_owned();
+    let agents = format!("{address}:{port}");
+    assert_eq!(traces(vec![span(1)]).send(&agents).status, 401);
+    assert_eq!(
+        traces(vec![span(1)])
+            .bearer(&server.licence())
+            .send(&agents)
+            .status,
+        200
+    );
+    assert_eq!(
+        server.count(),
+        1,
+        "the address that was asked for is a name that a browser may use"
+    );
+    assert_eq!(server.command(&["query", "count"]).stdout, "1\n");
+}
+
+#[test]
 fn rows_of_one_project_are_not_shown_as_anothers() {
     // Until views choose a project, what matters is that a payload cannot choose one.
     let server = Server::start();

@@ -192,7 +192,7 @@ pub(super) async fn own(State(app): State<Arc<App>>) -> Result<Response, ApiErro
         doors: [Door::Agents, Door::Http, Door::Otlp]
             .map(|door| app.counters.door(door).figures(door))
             .to_vec(),
-        rejected: app.counters.rejected(),
+        rejected: rejected(&app),
         connections: Connections {
             open: app.connections.open() as u64,
             refused: app.connections.refused.load(Ordering::Relaxed),
@@ -207,6 +207,20 @@ pub(super) async fn own(State(app): State<Arc<App>>) -> Result<Response, ApiErro
         Ok(answer)
     })
     .await
+}
+
+/// With what was taken but lost its name among too many.
+fn rejected(app: &App) -> Vec<RejectedRow> {
+    let mut rows = app.counters.rejected();
+    let count = app.names.overflown.load(Ordering::Relaxed);
+    if count > 0 {
+        rows.push(RejectedRow {
+            door: "all".to_owned(),
+            reason: "too_many_names".to_owned(),
+            count,
+        });
+    }
+    rows
 }
 
 /// Resident memory, from the second word of `/proc/self/statm`.

@@ -4,6 +4,7 @@
 //! that it knows the licence without sending it.
 
 pub mod body;
+mod bounds;
 mod fields;
 mod json;
 mod logs;

@@ -25,7 +25,7 @@ use super::json::{FromJson, Partial};
 use super::names::Names;
 use super::orphans::Orphans;
 use super::proof::{Hello, HelloError};
-use super::{Mapped, logs, metrics, traces};
+use super::{Mapped, bounds, logs, metrics, traces};
 use crate::active::Snapshot;
 use crate::api::guard;
 use crate::app::{App, now_us};
@@ -87,7 +87,11 @@ async fn export(
         return Format::Protobuf.status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     };
     match store(&app, peer, signal, format, &headers, body).await {
-        Ok(done) => format.success(signal, done.rejected, done.why),
+        Ok(done) => {
+            app.counters
+                .add_rejected(peer.door, "without_ids_or_value", done.rejected);
+            format.success(signal, done.rejected, done.why)
+        }
         Err(refusal) => {
             app.counters.reject(peer.door, refusal.reason);
             if refusal.status != StatusCode::UNAUTHORIZED {
@@ -149,11 +153,11 @@ async fn store(
             mapped
         }
     };
-    // A big body would keep others waiting on this thread.
+    // A big body would keep others waiting on this thread, and a few at a time are enough memory.
     let mapped = if size > BIG {
-        tokio::task::spawn_blocking(decode)
-            .await
-            .map_err(|_| Refusal::bad("cannot be decoded".to_owned()))?
+        let _turn = app.decoding.acquire().await;
+        let decoded = tokio::task::spawn_blocking(decode).await;
+        decoded.map_err(|_| Refusal::bad("cannot be decoded".to_owned()))?
     } else {
         decode()
     };
@@ -232,6 +236,11 @@ type Snapshots = Vec<(Resource, Snapshot)>;
 
 impl Mapping {
     fn map(self, app: &App, bytes: &[u8]) -> Result<(Mapped, Snapshots), String> {
+        if bytes.len() > BIG
+            && !bounds::is_decodable(self.signal, self.format == Format::Json, bytes)
+        {
+            return Err("more parts than a request may have".to_owned());
+        }
         match self.signal {
             Signal::Traces => {
                 let request: ExportTraceServiceRequest = self.format.read(bytes)?;
