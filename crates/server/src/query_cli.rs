@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::active::Active;
-use crate::answers::{Lost, Profile, Service, TransactionList};
+use crate::answers::{Lost, Profile, Service, Step, TransactionList};
 use crate::api::{Count, ProjectAnswer};
 use crate::app::now_us;
 use crate::cli::{Format, print};
@@ -451,65 +451,66 @@ fn transaction_table(list: &TransactionList) -> String {
 
 fn profile_text(profile: &Profile) -> String {
     let row = &profile.transaction;
-    let mut text = format!(
-        "{} {}  {} ms  {} {}\nservice {}  instance {}  pid {}  trace {}\nended {} UTC\n",
-        row.method,
-        row.name,
-        ms(row.elapsed_us),
-        row.status,
-        row.outcome,
-        row.service,
-        row.instance,
-        row.pid,
-        row.trace_id,
-        time(row.end_us)
-    );
+    let (name, elapsed) = (format!("{} {}", row.method, row.name), ms(row.elapsed_us));
+    let mut lines = vec![
+        format!(
+            "{}  {elapsed} ms  {} {}",
+            name.trim(),
+            row.status,
+            row.outcome
+        ),
+        format!(
+            "service {}  instance {}  pid {}  trace {}",
+            row.service, row.instance, row.pid, row.trace_id
+        ),
+        format!("ended {} UTC", time(row.end_us)),
+    ];
     if let Some(error) = &profile.error {
-        text.push_str(&format!("{}: {}\n", error.class, error.message));
-        for frame in &error.frames {
-            text.push_str(&format!(
-                "  {}:{} {}  {}\n",
-                frame.file, frame.line, frame.function, frame.source
-            ));
-        }
+        lines.push(format!("{}: {}", error.class, error.message));
+        let frames = error.frames.iter();
+        lines.extend(
+            frames.map(|f| format!("  {}:{} {}  {}", f.file, f.line, f.function, f.source)),
+        );
     }
-    let steps = profile.steps.iter().map(|step| {
-        let offset = format!("{:.3}", step.start_us as f64 / 1_000.0);
-        let repeat = if step.repeat > 1 {
-            format!(" ×{}", step.repeat)
-        } else {
-            String::new()
-        };
-        let what = format!(
-            "{}{repeat}  {}",
-            step.text,
-            step.error.as_deref().unwrap_or("")
-        )
+    let mut logged = Vec::new();
+    for log in &profile.logs {
+        logged.push(format!(
+            "{} UTC  severity {}  {}",
+            time(log.t),
+            log.severity,
+            log.logger
+        ));
+        logged.extend(log.message.lines().map(|line| format!("  {line}")));
+    }
+    let steps = profile.steps.iter().map(step_row);
+    let whole = |lines: Vec<String>| {
+        lines
+            .iter()
+            .map(|line| clean(line) + "\n")
+            .collect::<String>()
+    };
+    whole(lines) + &table(&["#", "AT MS", "MS", "KIND", "TARGET", "WHAT"], steps) + &whole(logged)
+}
+
+fn step_row(step: &Step) -> Vec<String> {
+    let offset = format!("{:.3}", step.start_us as f64 / 1_000.0);
+    let repeat = if step.repeat > 1 {
+        format!(" ×{}", step.repeat)
+    } else {
+        String::new()
+    };
+    let error = step.error.as_deref().filter(|error| *error != step.text);
+    let what = format!("{}{repeat}  {}", step.text, error.unwrap_or(""))
         .trim()
         .to_owned();
-        vec![
-            step.index.to_string(),
-            offset,
-            ms(step.elapsed_us),
-            step.kind.clone(),
-            step.target.clone(),
-            what,
-        ]
-    });
-    let logs = profile.logs.iter().map(|log| {
-        vec![
-            time(log.t),
-            log.severity.to_string(),
-            log.logger.clone(),
-            log.message.clone(),
-        ]
-    });
-    let logs = if profile.logs.is_empty() {
-        String::new()
-    } else {
-        table(&["LOGGED (UTC)", "SEVERITY", "LOGGER", "MESSAGE"], logs)
-    };
-    text + &table(&["#", "AT MS", "MS", "KIND", "TARGET", "WHAT"], steps) + &logs
+    vec![
+        step.index.to_string(),
+        offset,
+        ms(step.elapsed_us),
+        step.kind.clone(),
+        step.target.clone(),
+        what,
+    ]
 }
 
 fn lost_table(lost: &Lost) -> String {
@@ -591,16 +592,11 @@ pub(crate) fn project_table(projects: &[ProjectAnswer]) -> String {
     table(&["ID", "NAME", "CREATED (UTC)", "LICENCE"], rows)
 }
 
-/// Columns as wide as their widest cell; control characters of stored texts must not reach a terminal.
+/// Columns as wide as their widest cell.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let clean = |cell: String| {
-        cell.chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect::<String>()
-    };
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head)
-        .chain(rows.map(|row| row.into_iter().map(clean).collect()))
+        .chain(rows.map(|row| row.iter().map(|cell| clean(cell)).collect()))
         .collect();
     let width = |column: usize| {
         rows.iter()
@@ -622,6 +618,13 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Control characters of stored texts must not reach a terminal.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 fn ms(us: u64) -> String {
