@@ -43,6 +43,36 @@ pub struct App {
 }
 
 impl App {
+    /// `stop` turns true when the server is to end.
+    #[must_use]
+    pub fn new(
+        engine: Arc<Engine>,
+        access: Access,
+        allowed_hosts: Vec<String>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let started_us = now_us();
+        Self {
+            queries: Arc::clone(&engine) as Arc<dyn Queries>,
+            engine,
+            access,
+            licences: Licences::default(),
+            active: Board::default(),
+            names: Names::default(),
+            orphans: Orphans::default(),
+            budget: Budget::default(),
+            decoding: Semaphore::new(PARALLEL_DECODERS),
+            counters: Counters::default(),
+            connections: Arc::default(),
+            running: Arc::new(Semaphore::new(PARALLEL_QUERIES)),
+            allowed_hosts,
+            streams: AtomicUsize::new(0),
+            started_us,
+            used_us: AtomicI64::new(started_us),
+            stop,
+        }
+    }
+
     /// Notes that the server is of use: in local mode one that is not ends by itself.
     pub fn touch(&self, now_us: i64) {
         self.used_us.fetch_max(now_us, Ordering::Relaxed);
@@ -156,3 +186,6 @@ impl DoorCounters {
         }
     }
 }
+
+const PARALLEL_QUERIES: usize = 4;
+const PARALLEL_DECODERS: usize = 2;

@@ -13,13 +13,13 @@ use anyhow::{Context, bail};
 use axum::Router;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::api;
 use crate::app::{App, now_us};
 use crate::auth::Access;
 use crate::engine::{Engine, OpenError, Options};
-use crate::listen::{self, Connections, Door, Serving};
+use crate::listen::{self, Door, Serving};
 use crate::log;
 use crate::project;
 use crate::secret;
@@ -88,7 +88,6 @@ impl Server {
             .map(|listen| bind(listen, false))
             .transpose()?;
         let token = secret::random_hex(32).context("no random numbers")?;
-        let started_us = now_us();
         let (agents_at, http_at) = (agents.local_addr()?, http.local_addr()?);
         let info = ServerJson {
             version: 1,
@@ -102,29 +101,17 @@ impl Server {
             url: format!("http://{}/", reachable(http_at)),
             token,
             data_dir: data_dir.to_owned(),
-            started_us,
+            started_us: now_us(),
         };
         let (stop, stopping) = watch::channel(false);
         let (alive, alive_end) = mpsc::channel(1);
-        let app = Arc::new(App {
-            queries: Arc::clone(&engine) as Arc<dyn crate::engine::Queries>,
-            access: Access::new(&info.token, data_dir),
-            licences: Default::default(),
-            active: Default::default(),
-            names: Default::default(),
-            orphans: Default::default(),
-            budget: Default::default(),
-            decoding: Semaphore::new(PARALLEL_DECODERS),
-            counters: Default::default(),
-            connections: Arc::new(Connections::default()),
-            running: Arc::new(Semaphore::new(PARALLEL_QUERIES)),
-            allowed_hosts: allowed_hosts(settings, http_at),
-            streams: Default::default(),
-            started_us,
-            used_us: started_us.into(),
-            stop: stopping,
+        let access = Access::new(&info.token, data_dir);
+        let app = Arc::new(App::new(
             engine,
-        });
+            access,
+            allowed_hosts(settings, http_at),
+            stopping,
+        ));
         project::write_licence(&app.engine, data_dir).context("cannot write the licence file")?;
         project::publish(&app.engine, &app.licences)?;
         if let Some(token) = &settings.one_time_token {
@@ -323,8 +310,6 @@ fn raise_descriptor_limit() {
 
 /// How long connections may take to end, and queries that still run.
 const DRAIN: Duration = Duration::from_secs(6);
-const PARALLEL_QUERIES: usize = 4;
-const PARALLEL_DECODERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 /// How many ports are tried in local mode.
 const NEXT_PORTS: u16 = 100;

@@ -619,3 +619,116 @@ const MAX_HELLO: usize = 4 * 1024;
 const MAX_DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 const BIG: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Engine, Options};
+    use crate::listen::{self, Door, Serving};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::{mpsc, watch};
+    use whatap_wire::otlp::{ResourceSpans, ScopeSpans, Span};
+
+    fn one_span() -> Vec<u8> {
+        let span = Span {
+            trace_id: vec![1; 16],
+            span_id: vec![1; 8],
+            ..Span::default()
+        };
+        let scope_spans = vec![ScopeSpans {
+            spans: vec![span],
+            ..ScopeSpans::default()
+        }];
+        let group = ResourceSpans {
+            scope_spans,
+            ..ResourceSpans::default()
+        };
+        ExportTraceServiceRequest {
+            resource_spans: vec![group],
+        }
+        .encode_to_vec()
+    }
+
+    /// Sends one request to a server whose storage has these limits.
+    async fn answer_with(options: Options) -> (String, Arc<App>) {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Engine::open(directory.path(), options).unwrap());
+        let (_stop, stopping) = watch::channel(false);
+        let access = crate::auth::Access::new("token", directory.path());
+        let app = Arc::new(App::new(
+            Arc::clone(&engine),
+            access,
+            Vec::new(),
+            stopping.clone(),
+        ));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let router = crate::api::agents_router(Arc::clone(&app));
+        let connections = Arc::clone(&app.connections);
+        let (alive, _) = mpsc::channel(1);
+        let serving = Serving {
+            door: Door::Agents,
+            router,
+            connections,
+            stop: stopping,
+            alive,
+        };
+        tokio::spawn(listen::accept(listener, serving));
+        let body = one_span();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/x-protobuf\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream
+            .write_all(&[head.as_bytes(), &body].concat())
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        tokio::task::spawn_blocking(move || engine.close())
+            .await
+            .unwrap();
+        (String::from_utf8_lossy(&answer).to_lowercase(), app)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_full_disk_means_later() {
+        let (answer, app) = answer_with(Options {
+            floor_bytes: u64::MAX,
+            ..Options::default()
+        })
+        .await;
+        assert!(answer.starts_with("http/1.1 503"), "{answer}");
+        assert!(answer.contains("retry-after: 10"), "{answer}");
+        assert_eq!(app.counters.rejected()[0].reason, "disk_full");
+        assert_eq!(
+            app.counters
+                .door(Door::Agents)
+                .figures(Door::Agents)
+                .transactions,
+            0
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn else_it_is_taken() {
+        let (answer, app) = answer_with(Options {
+            floor_bytes: 0,
+            floor_percent: 0,
+            ..Options::default()
+        })
+        .await;
+        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+        assert_eq!(
+            app.counters
+                .door(Door::Agents)
+                .figures(Door::Agents)
+                .transactions,
+            1
+        );
+    }
+}
