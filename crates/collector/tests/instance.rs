@@ -255,6 +255,90 @@ fn term_lets_clients_finish() {
     assert_eq!(home.spooled(&ring), [1, 2].into());
 }
 
+#[test]
+fn the_application_gets_no_child_no_descriptor_and_we_get_no_secret() {
+    let home = Home::new();
+    let script = "ls -l /proc/$$/fd | grep -c -E 'socket:|memfd:|anon_inode:'; cat /proc/$$/task/*/children; echo; read line";
+    let mut command = home.launch(&["sh", "-c", script]);
+    command
+        .env("DATABASE_PASSWORD", "s3cret-marker")
+        .env("WHATAP_HOME", home.path());
+    let mut application = Tracer::over(command);
+    let open = application.hear();
+    let children = application.hear();
+    assert_eq!(open, "0");
+    // The only child is the `cat` that looks.
+    assert_eq!(children.split_whitespace().count(), 1, "{children}");
+    let (collector, holder) = (home.collector(), home.holder());
+    for pid in [collector, holder] {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let environment = String::from_utf8_lossy(&environment);
+        assert!(
+            !environment.contains("s3cret-marker") && environment.contains("WHATAP_HOME="),
+            "{environment}"
+        );
+        assert_eq!(
+            fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
+            Path::new("/")
+        );
+        for place in 0..3 {
+            assert_eq!(
+                fs::read_link(format!("/proc/{pid}/fd/{place}")).unwrap(),
+                Path::new("/dev/null")
+            );
+        }
+    }
+    application.say("");
+}
+
+#[test]
+fn a_local_server_is_its_watchdogs_child_and_goes_with_a_stop() {
+    let home = Home::new();
+    let server = home.path().join("server");
+    let script = "#!/bin/sh\ncd \"$5\"\necho \"$@\" >arguments\n(ls -l /proc/$$/fd; env) >seen\necho $$ >pid\nexec sleep 600\n";
+    fs::create_dir(home.path().join("data")).unwrap();
+    fs::write(&server, script.replace("$5", "$4")).unwrap();
+    fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut first = home.spawn_tracer(&[("FAKE_SERVER", server.to_str().unwrap())]);
+    first.ring();
+    let read =
+        |name: &str| fs::read_to_string(home.path().join("data").join(name)).unwrap_or_default();
+    wait_until("the server", || read("pid").ends_with('\n'));
+    let data = home.path().join("data");
+    let expected = format!(
+        "serve --local --data-dir {} --listen-agents-fd 5 --listen-http-fd 6\n",
+        data.display()
+    );
+    assert_eq!(read("arguments"), expected);
+    assert!(read("seen").contains("5 -> socket:") && read("seen").contains("6 -> socket:"));
+    assert!(read("seen").contains("WHATAP_SERVER_ONE_TIME_TOKEN=once"));
+    let collector = fs::read(format!("/proc/{}/environ", home.collector())).unwrap();
+    assert!(!String::from_utf8_lossy(&collector).contains("ONE_TIME_TOKEN=once"));
+    // A second launch's watchdog waits in line; the server stays the holder's.
+    let _second = home.spawn_tracer(&[]);
+    let pid: u64 = read("pid").trim().parse().unwrap();
+    home.stop();
+    wait_until("the server's end", || {
+        fs::read_link(format!("/proc/{pid}/exe")).is_err()
+    });
+}
+
+#[test]
+fn a_tracer_brings_its_ring_to_the_next_instance() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    assert_eq!(tracer.ask("put 5"), "5");
+    assert_eq!(tracer.ask("settled"), "5");
+    home.stop();
+    assert_eq!(tracer.ask("put 5"), "10");
+    assert!(home.launch(&["true"]).status().unwrap().success());
+    let ring = tracer.ring();
+    assert_eq!(tracer.ask("again"), ring);
+    assert_eq!(tracer.ask("settled"), "10");
+    home.stop();
+    assert_eq!(home.spooled(&ring), (1..=10).collect());
+}
+
 // --- the scene
 
 struct Home {
@@ -538,10 +622,9 @@ impl Drop for Tracer {
     }
 }
 
-/// The example `instance`, which cargo builds along with the tests.
+/// Watchdog, collector, launcher and tracer for these tests.
 fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    own.ancestors().nth(2).unwrap().join("examples/instance")
+    PathBuf::from(env!("CARGO_BIN_EXE_instance-under-test"))
 }
 
 fn end(pid: u64, signal: Signal) {

@@ -5,17 +5,19 @@
 
 #![allow(clippy::print_stdout, reason = "its stdout is how tests talk to it")]
 
+#[path = "../../examples/fake/mod.rs"]
 mod fake;
 
 use fake::Tracer;
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
-use std::os::fd::AsFd;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use whatap_collector::ensure::{self, Plan};
+use whatap_collector::ensure::{self, Plan, ServerStart};
 use whatap_collector::instance::{self, Received};
 use whatap_collector::{run, watch};
 use whatap_conf::Launch;
@@ -62,7 +64,7 @@ fn launch(mut arguments: Vec<OsString>) {
         inherited_name: None,
         pid: std::process::id(),
         command: &command,
-        server: None,
+        server: server(&home),
     };
     let ensured = ensure::ensure(plan).expect("an instance");
     let filled = |text: &OsString| {
@@ -77,6 +79,18 @@ fn launch(mut arguments: Vec<OsString>) {
         .env(Launch::VARIABLE, ensured.launch.to_string())
         .exec();
     panic!("{error}");
+}
+
+/// The program in `FAKE_SERVER`, to be started as the local server with two listeners.
+fn server(home: &Path) -> Option<ServerStart> {
+    let listener = || TcpListener::bind("127.0.0.1:0").ok().map(OwnedFd::from);
+    Some(ServerStart {
+        program: std::env::var_os("FAKE_SERVER")?.into(),
+        data_dir: home.join("data"),
+        agents: listener(),
+        http: listener(),
+        one_time_token: Some("once".to_owned()),
+    })
 }
 
 /// Attaches, then obeys its stdin, one word a line, answering each with a line.
