@@ -3,6 +3,8 @@
 //!
 //!     cargo run --release -p whatap-collector --example pipeline_cost [transactions [server-data-dir]]
 
+#![expect(clippy::print_stdout, reason = "a tool that prints a table")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -3,24 +3,25 @@
 
 pub mod backoff;
 pub mod http;
+mod link;
+mod local;
 pub mod otlp;
 pub mod proof;
 mod settings;
+mod state;
 
 pub use settings::{Endpoint, Settings, Target};
+pub use state::State;
 
 use crate::outbox::{Outbox, Work};
 use crate::spool::{BATCH_BYTES, Batch, Signal};
 use backoff::Backoff;
 use http::{Address, Answer, Connection, Fault};
+use link::{Encoding, Link};
+use local::local_server;
 use proof::{Failed, Hello, Token};
-use serde::Deserialize;
-use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,108 +38,7 @@ const MUCH: usize = 256 << 10;
 const SMALLEST_BATCH: usize = 64 << 10;
 const LOCAL_PAUSE: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(60);
-const MAX_FILE: u64 = 64 << 10;
 const MAX_ERROR_TEXT: usize = 200;
-
-/// How things stand with the server. A change of it is one line in the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// Nothing was to be sent yet.
-    #[default]
-    Idle,
-    Connected {
-        server: String,
-    },
-    /// Nothing can be sent, for the reason given.
-    Nowhere(String),
-    /// Local mode, and no server of this user runs.
-    NoServer,
-    NotResolved(String),
-    Refused(String),
-    TimedOut(String),
-    Broken(String),
-    /// Something answers that is no server of ours.
-    Foreign {
-        server: String,
-        why: String,
-    },
-    /// The server does not know the licence that it should.
-    ProofFailed(String),
-    LicenceUnknown(String),
-    /// It asks for patience, or fails: data waits.
-    Busy {
-        server: String,
-        status: u16,
-    },
-    /// It refuses what we send.
-    Rejected {
-        server: String,
-        why: String,
-    },
-    Failed {
-        server: String,
-        why: String,
-    },
-}
-
-impl State {
-    /// One word, for programs.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Connected { .. } => "connected",
-            Self::Nowhere(_) => "nowhere",
-            Self::NoServer => "no_server",
-            Self::NotResolved(_) => "not_resolved",
-            Self::Refused(_) => "refused",
-            Self::TimedOut(_) => "timed_out",
-            Self::Broken(_) => "broken",
-            Self::Foreign { .. } => "foreign",
-            Self::ProofFailed(_) => "proof_failed",
-            Self::LicenceUnknown(_) => "licence_unknown",
-            Self::Busy { .. } => "busy",
-            Self::Rejected { .. } => "rejected",
-            Self::Failed { .. } => "failed",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Idle => write!(f, "nothing to send yet"),
-            Self::Connected { server } => write!(f, "connected to {server}"),
-            Self::Nowhere(why) => write!(f, "data waits: {why}"),
-            Self::NoServer => write!(
-                f,
-                "data waits: no local server runs; `whatap-server` starts one"
-            ),
-            Self::NotResolved(server) => {
-                write!(f, "{server}: the name does not resolve; trying on")
-            }
-            Self::Refused(server) => write!(f, "{server}: connection refused; trying on"),
-            Self::TimedOut(server) => write!(f, "{server}: no answer in time; trying on"),
-            Self::Broken(server) => write!(f, "{server}: the connection broke; trying on"),
-            Self::Foreign { server, why } => write!(
-                f,
-                "{server} is no whatap-server: {why}; nothing was sent to it"
-            ),
-            Self::ProofFailed(server) => write!(
-                f,
-                "{server} does not know the licence that it claims to know; nothing was sent to it"
-            ),
-            Self::LicenceUnknown(server) => write!(
-                f,
-                "{server} does not know this licence; see `whatap-server project list`"
-            ),
-            Self::Busy { server, status } => {
-                write!(f, "{server} asks to send later ({status}); trying on")
-            }
-            Self::Rejected { server, why } => write!(f, "{server} refused data for good: {why}"),
-            Self::Failed { server, why } => write!(f, "{server}: {why}; trying on"),
-        }
-    }
-}
 
 /// The uplink's thread, seen from the main one.
 pub struct Uplink {
@@ -228,26 +128,6 @@ fn random() -> u64 {
     // Only spreads pauses: a fixed number would do.
     let _unfilled = getrandom::fill(&mut bytes);
     u64::from_le_bytes(bytes) | 1
-}
-
-/// A server that has shown what it is.
-struct Link {
-    connection: Connection,
-    address: Address,
-    /// In front of `/v1/traces`.
-    path: String,
-    headers: Vec<(String, String)>,
-    encoding: Encoding,
-    /// It knows spools and running transactions.
-    is_ours: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Encoding {
-    /// On this host a byte costs less than its compression.
-    Plain,
-    Gzip,
-    Zstd,
 }
 
 /// What became of one request.
@@ -663,65 +543,6 @@ fn check(hello: &Hello, licence: &str, answer: &Answer, server: String) -> Resul
     }
 }
 
-impl Link {
-    fn post(
-        &mut self,
-        signal: Signal,
-        body: &[u8],
-        batch: Option<&Batch>,
-        patience: Duration,
-    ) -> Result<Answer, Fault> {
-        let path = match signal {
-            Signal::Traces => format!("{}/v1/traces", self.path),
-            Signal::Metrics => format!("{}/v1/metrics", self.path),
-            Signal::Logs => format!("{}/v1/logs", self.path),
-        };
-        let (spool, number);
-        let mut headers: Vec<(&str, &str)> = vec![
-            ("Content-Type", "application/x-protobuf"),
-            ("User-Agent", concat!("whatap/", env!("CARGO_PKG_VERSION"))),
-        ];
-        headers.extend(
-            self.headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str())),
-        );
-        if let Some(batch) = batch.filter(|_| self.is_ours) {
-            spool = format!("{:016x}", batch.spool);
-            number = batch.number.to_string();
-            headers.extend([
-                ("X-Whatap-Spool", spool.as_str()),
-                ("X-Whatap-Batch", number.as_str()),
-            ]);
-        }
-        let packed;
-        let body = match self.encoding.pack(body)? {
-            None => body,
-            Some((name, bytes)) => {
-                headers.push(("Content-Encoding", name));
-                packed = bytes;
-                &packed
-            }
-        };
-        self.connection.post(&path, &headers, body, patience)
-    }
-}
-
-impl Encoding {
-    fn pack(self, body: &[u8]) -> io::Result<Option<(&'static str, Vec<u8>)>> {
-        match self {
-            Self::Plain => Ok(None),
-            Self::Zstd => Ok(Some(("zstd", zstd::bulk::compress(body, 1)?))),
-            Self::Gzip => {
-                let mut encoder = flate2::read::GzEncoder::new(body, flate2::Compression::fast());
-                let mut bytes = Vec::with_capacity(body.len() / 4);
-                encoder.read_to_end(&mut bytes)?;
-                Ok(Some(("gzip", bytes)))
-            }
-        }
-    }
-}
-
 /// The readable part of an error answer: a `google.rpc.Status`, or text.
 fn error_text(body: &[u8]) -> String {
     let status = <whatap_wire::otlp::RpcStatus as prost::Message>::decode(body).ok();
@@ -737,37 +558,4 @@ fn printable(text: &str) -> String {
         .filter(|c| !c.is_control())
         .take(MAX_ERROR_TEXT)
         .collect()
-}
-
-/// What of `server.json` matters here.
-#[derive(Deserialize)]
-struct ServerFile {
-    agents: String,
-}
-
-/// Address and licence of the server that keeps its data here. None: there is none, or its files are not to be believed.
-fn local_server(data_dir: &Path) -> Option<(Address, String)> {
-    let server: ServerFile =
-        serde_json::from_slice(&own_file(&data_dir.join("server.json"))?).ok()?;
-    let licence = String::from_utf8(own_file(&data_dir.join("licence"))?).ok()?;
-    let licence = licence.trim();
-    (!licence.is_empty()).then_some((Address::parse(&server.agents, 6600)?, licence.to_owned()))
-}
-
-/// A file of ours or root's; nobody else can have put it there.
-fn own_file(path: &Path) -> Option<Vec<u8>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .ok()?;
-    let metadata = file.metadata().ok()?;
-    let owner = metadata.uid();
-    let ours = owner == 0 || owner == nix::unistd::geteuid().as_raw();
-    if !metadata.is_file() || !ours || metadata.mode() & 0o022 != 0 || metadata.len() > MAX_FILE {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
 }

@@ -1,0 +1,103 @@
+//! How things stand with the server, and what the log says about it.
+
+use std::fmt;
+
+/// How things stand with the server. A change of it is one line in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Nothing was to be sent yet.
+    #[default]
+    Idle,
+    Connected {
+        server: String,
+    },
+    /// Nothing can be sent, for the reason given.
+    Nowhere(String),
+    /// Local mode, and no server of this user runs.
+    NoServer,
+    NotResolved(String),
+    Refused(String),
+    TimedOut(String),
+    Broken(String),
+    /// Something answers that is no server of ours.
+    Foreign {
+        server: String,
+        why: String,
+    },
+    /// The server does not know the licence that it should.
+    ProofFailed(String),
+    LicenceUnknown(String),
+    /// It asks for patience, or fails: data waits.
+    Busy {
+        server: String,
+        status: u16,
+    },
+    /// It refuses what we send.
+    Rejected {
+        server: String,
+        why: String,
+    },
+    Failed {
+        server: String,
+        why: String,
+    },
+}
+
+impl State {
+    /// One word, for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Connected { .. } => "connected",
+            Self::Nowhere(_) => "nowhere",
+            Self::NoServer => "no_server",
+            Self::NotResolved(_) => "not_resolved",
+            Self::Refused(_) => "refused",
+            Self::TimedOut(_) => "timed_out",
+            Self::Broken(_) => "broken",
+            Self::Foreign { .. } => "foreign",
+            Self::ProofFailed(_) => "proof_failed",
+            Self::LicenceUnknown(_) => "licence_unknown",
+            Self::Busy { .. } => "busy",
+            Self::Rejected { .. } => "rejected",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => write!(f, "nothing to send yet"),
+            Self::Connected { server } => write!(f, "connected to {server}"),
+            Self::Nowhere(why) => write!(f, "data waits: {why}"),
+            Self::NoServer => write!(
+                f,
+                "data waits: no local server runs; `whatap-server` starts one"
+            ),
+            Self::NotResolved(server) => {
+                write!(f, "{server}: the name does not resolve; trying on")
+            }
+            Self::Refused(server) => write!(f, "{server}: connection refused; trying on"),
+            Self::TimedOut(server) => write!(f, "{server}: no answer in time; trying on"),
+            Self::Broken(server) => write!(f, "{server}: the connection broke; trying on"),
+            Self::Foreign { server, why } => write!(
+                f,
+                "{server} is no whatap-server: {why}; nothing was sent to it"
+            ),
+            Self::ProofFailed(server) => write!(
+                f,
+                "{server} does not know the licence that it claims to know; nothing was sent to it"
+            ),
+            Self::LicenceUnknown(server) => write!(
+                f,
+                "{server} does not know this licence; see `whatap-server project list`"
+            ),
+            Self::Busy { server, status } => {
+                write!(f, "{server} asks to send later ({status}); trying on")
+            }
+            Self::Rejected { server, why } => write!(f, "{server} refused data for good: {why}"),
+            Self::Failed { server, why } => write!(f, "{server}: {why}; trying on"),
+        }
+    }
+}
