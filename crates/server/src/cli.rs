@@ -360,8 +360,31 @@ fn open(data_dir: &std::path::Path) -> anyhow::Result<Engine> {
     }
 }
 
+/// Says what is damaged, a line each; 0 = nothing is.
 fn check(data_dir: &std::path::Path) -> anyhow::Result<u8> {
-    bail!("cannot check {} yet", data_dir.display())
+    let report = match crate::check::check(data_dir) {
+        Ok(report) => report,
+        Err(OpenError::Locked) => {
+            bail!("a server runs on {}: stop it first", data_dir.display())
+        }
+        Err(error) => bail!("cannot check {}: {error}", data_dir.display()),
+    };
+    for damage in &report.damage {
+        print(&format!("{}: {}", damage.path.display(), damage.what))?;
+    }
+    print(&format!(
+        "{} files, {} bytes, {} segments, {} batches in the log: {}",
+        report.files,
+        report.bytes,
+        report.segments,
+        report.batches,
+        match report.damage.len() {
+            0 => "no damage".to_owned(),
+            1 => "1 place is damaged".to_owned(),
+            n => format!("{n} places are damaged"),
+        }
+    ))?;
+    Ok(u8::from(!report.is_sound()))
 }
 
 fn running(data_dir: &std::path::Path) -> anyhow::Result<client::Client> {

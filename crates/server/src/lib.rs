@@ -11,6 +11,7 @@ pub mod api;
 pub mod app;
 pub mod auth;
 mod catalogue;
+pub mod check;
 pub mod cli;
 pub mod client;
 mod codec;

@@ -228,10 +228,10 @@ pub(crate) enum BlockError {
 
 impl From<io::Error> for BlockError {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            Self::Damaged
-        } else {
-            Self::Io(error)
+        match error.kind() {
+            // Cut off, or removed behind our back.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => Self::Damaged,
+            _ => Self::Io(error),
         }
     }
 }
@@ -260,6 +260,12 @@ impl Block {
             return Err(BlockError::Damaged);
         }
         Ok(Self { raw: raw_bytes })
+    }
+
+    fn records(&self) -> Result<usize, BlockError> {
+        let mut r = Reader::new(&self.raw);
+        r.u32()?;
+        Ok(r.u32()? as usize)
     }
 
     fn record(&self, slot: usize) -> Result<Record, BlockError> {
@@ -431,6 +437,12 @@ impl BlockFile {
 
     pub(crate) fn get(&self, place: Place) -> Result<Record, BlockError> {
         Block::parse(&self.block(place.block)?)?.record(place.slot as usize)
+    }
+
+    /// Whether a block and all records in it are what was written.
+    pub(crate) fn check(&self, number: u32) -> Result<(), BlockError> {
+        let block = Block::parse(&self.block(number)?)?;
+        (0..block.records()?).try_for_each(|slot| block.record(slot).map(drop))
     }
 
     /// A block as it lies, for moving it to another file.

@@ -11,7 +11,7 @@ use crate::part::PartError;
 use crate::segment::merge::{MergeError, merge};
 use crate::segment::schema::{APART, LOG, LOST, METER, METRIC, MINUTE, RESOURCE, STAT, TEXT, TX};
 use crate::segment::write::{Draft, write_hot};
-use crate::segment::{LEDGER, Manifest, STEPS, Segment, dir_name};
+use crate::segment::{LEDGER, Manifest, SEGMENTS, STEPS, Segment, dir_name};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -347,7 +347,6 @@ impl Shared {
     }
 }
 
-pub(crate) const SEGMENTS: &str = "segments";
 const TICK: Duration = Duration::from_millis(500);
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;

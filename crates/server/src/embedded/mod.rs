@@ -7,7 +7,7 @@
 
 mod keeper;
 mod options;
-mod recovery;
+pub(crate) mod recovery;
 mod writer;
 
 pub use options::{Keep, OpenError, Options, Project, ProjectError};

@@ -1,12 +1,12 @@
 //! Opening a data directory: whatever a crash, a full disk or a bad sector left, it ends in a state
 //! in which every acknowledged batch is there once.
 
-use super::{Counters, OpenError, Options, Shared, State, keeper::SEGMENTS, now_us};
+use super::{Counters, OpenError, Options, Shared, State, now_us};
 use crate::catalogue::{self, Catalogue, Checkpoint, Registered};
 use crate::ledger::Ledger;
 use crate::model::ModelBatch;
 use crate::segment::write::TEMPORARY;
-use crate::segment::{MANIFEST, Manifest, NameCache, Segment, dir_name};
+use crate::segment::{MANIFEST, Manifest, NameCache, SEGMENTS, Segment, dir_name};
 use crate::wal;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::HashSet;

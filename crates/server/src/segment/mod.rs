@@ -73,6 +73,8 @@ pub(crate) fn dir_name(id: u64) -> String {
     format!("{id:010}")
 }
 
+/// Directory of the segments in the data directory.
+pub(crate) const SEGMENTS: &str = "segments";
 pub(crate) const VERSION: u32 = 1;
 pub(crate) const MANIFEST: &str = "segment.json";
 pub(crate) const STEPS: &str = "steps.blk";

@@ -307,8 +307,13 @@ impl Table {
         name: &'static str,
         columns: &'static [Column],
     ) -> Result<Self, PartError> {
-        let reader =
-            SerializedFileReader::new(File::open(path)?).map_err(|e| part_error(e, name))?;
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(PartError::Damaged(name));
+            }
+            other => other?,
+        };
+        let reader = SerializedFileReader::new(file).map_err(|e| part_error(e, name))?;
         Ok(Self {
             reader,
             name,

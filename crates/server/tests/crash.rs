@@ -1,0 +1,667 @@
+//! Storage is killed at every step of storing, flushing and merging, cut, damaged, filled and
+//! raced: what was acknowledged is there once, and nothing else is.
+
+mod storage;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use storage::*;
+use whatap_server::check::check;
+use whatap_server::engine::{
+    AppendError, Appended, Engine, Keep, OpenError, Options, Page, Queries, Scope, StatisticsKind,
+    StatisticsSort, TransactionFilter,
+};
+use whatap_server::model::*;
+
+const STEPS: [&str; 15] = [
+    "wal written",
+    "wal synced",
+    "sealed",
+    "flush begun",
+    "flush written",
+    "flush renamed",
+    "flush registered",
+    "flush shown",
+    "wal dropped",
+    "merge begun",
+    "merge written",
+    "merge renamed",
+    "merge registered",
+    "merge shown",
+    "nowhere",
+];
+
+/// When the hour of all segments is over.
+fn later() -> i64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    i64::try_from(now.as_micros()).expect("fits") + 3_700 * SECOND
+}
+
+/// Batch `number` holds ten transactions, a statement each, an error, a log line and a loss.
+fn numbered_batch(number: u64) -> ModelBatch {
+    let end = T0 + number.cast_signed() * SECOND;
+    let mut batch = numbered(batch(end), number);
+    for n in 0..10 {
+        let mut one = tx(number * 100 + n + 1, end, 10_000 + n);
+        one.name = format!("/name/{}", number % 7);
+        one.has_profile = true;
+        one.steps = 1;
+        one.sql_count = 1;
+        batch.spans.push(sql(
+            &one,
+            number << 20 | n << 8,
+            10,
+            100,
+            &format!("SELECT {}", number % 5),
+        ));
+        batch.transactions.push(one);
+    }
+    batch.logs.push(LogRecord {
+        resource: 0,
+        time_us: end,
+        severity: 9,
+        logger: "l".to_owned(),
+        message: format!("message {number}"),
+        trace_id: batch.transactions[0].trace_id,
+        span_id: batch.transactions[0].id,
+    });
+    batch
+        .totals
+        .push(total(1, lost("tracer", "queue_full"), number, end));
+    batch
+}
+
+/// Run by the tests below in a process of its own, which is killed in the middle.
+#[test]
+fn child() {
+    let Ok(dir) = std::env::var("STORAGE_CHILD_DIR") else {
+        return;
+    };
+    let engine = Engine::open(
+        Path::new(&dir),
+        Options {
+            at_step: end_here,
+            ..options()
+        },
+    )
+    .expect("opens");
+    let from: u64 = std::env::var("STORAGE_CHILD_FROM")
+        .expect("is set")
+        .parse()
+        .expect("a number");
+    for number in from.. {
+        let stored = append(&engine, numbered_batch(number));
+        assert!(stored.is_ok(), "{stored:?}");
+        // The acknowledgement: from here on it must be there.
+        println!("acknowledged {number}");
+        std::io::stdout().flush().expect("writes");
+        if number % 5 == 0 {
+            engine.flush();
+        }
+        if number % 15 == 0 {
+            engine.tidy(later());
+        }
+        if number > from + 40 {
+            return;
+        }
+    }
+}
+
+/// Ends the process at the n-th time that storage comes to a step, as SIGKILL would.
+fn end_here(step: &'static str) {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    let wanted = std::env::var("STORAGE_CHILD_STEP").unwrap_or_default();
+    let times: u64 = std::env::var("STORAGE_CHILD_TIMES")
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(1);
+    if wanted == step && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == times {
+        let me = nix::unistd::getpid();
+        nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL).expect("kills");
+        std::thread::park();
+    }
+}
+
+/// Runs the child until it ends; gives the numbers that it acknowledged.
+fn run_child(dir: &Path, step: &str, times: u64, from: u64) -> BTreeSet<u64> {
+    let mut child = Command::new(std::env::current_exe().expect("is known"))
+        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+        .env("STORAGE_CHILD_DIR", dir)
+        .env("STORAGE_CHILD_STEP", step)
+        .env("STORAGE_CHILD_TIMES", times.to_string())
+        .env("STORAGE_CHILD_FROM", from.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let output = BufReader::new(child.stdout.take().expect("is piped"));
+    let acknowledged = output
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| line.split("acknowledged ").nth(1)?.trim().parse().ok())
+        .collect();
+    let killed = child.wait().expect("ends").signal() == Some(9);
+    assert_eq!(killed, step != "nowhere", "the child came to `{step}`");
+    acknowledged
+}
+
+/// All of it, exactly: rows, steps, statistics, logs, losses, and the seen numbers.
+fn has_exactly(engine: &Engine, numbers: &BTreeSet<u64>, why: &str) {
+    let all = TransactionFilter::default();
+    let page = Page {
+        limit: 10_000,
+        ..Page::default()
+    };
+    let list = engine
+        .transactions(&Scope::all(), &all, &page)
+        .expect("lists");
+    let mut ids: Vec<u64> = list
+        .rows
+        .iter()
+        .map(|r| u64::from_str_radix(&r.id, 16).expect("an id"))
+        .collect();
+    ids.sort_unstable();
+    let mut expected: Vec<u64> = numbers
+        .iter()
+        .flat_map(|n| (1..=10).map(move |i| n * 100 + i))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(ids, expected, "{why}");
+    assert_eq!(list.total, expected.len() as u64, "{why}");
+    let sql = engine
+        .statistics(
+            &Scope::all(),
+            StatisticsKind::Sql,
+            StatisticsSort::Count,
+            100,
+        )
+        .expect("ranks");
+    assert_eq!(
+        sql.rows.iter().map(|r| r.count).sum::<u64>(),
+        list.total,
+        "{why}"
+    );
+    let last = numbers.last().copied().unwrap_or(0);
+    assert_eq!(
+        engine.lost(&Scope::all()).expect("tells").total,
+        last,
+        "{why}"
+    );
+    if last > 0 {
+        let profile = engine
+            .transaction(last * 100 + 1)
+            .expect("asks")
+            .expect("is there");
+        assert_eq!(profile.steps.len(), 1, "{why}");
+        assert_eq!(profile.logs[0].message, format!("message {last}"), "{why}");
+        let span = Scope::between(T0, T0 + 3_600 * SECOND);
+        let meters = engine.meters(&span, 60 * SECOND).expect("measures");
+        assert_eq!(meters.total.count, list.total, "{why}");
+    }
+}
+
+#[test]
+fn killed_at_any_step_nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
+    let lanes: Vec<_> = (0..3)
+        .map(|lane| {
+            std::thread::spawn(move || {
+                for (at, step) in STEPS.iter().enumerate().filter(|(at, _)| at % 3 == lane) {
+                    killed_at(step, 1 + at as u64 % 2);
+                }
+            })
+        })
+        .collect();
+    for lane in lanes {
+        lane.join().expect("a step failed");
+    }
+}
+
+fn killed_at(step: &str, times: u64) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut known = BTreeSet::new();
+    // Twice, so that what one recovery makes is also recovered.
+    for round in 0..2 {
+        let from = known.last().map_or(1, |n| n + 1);
+        let acknowledged = run_child(dir.path(), step, times, from);
+        assert!(step == "wal written" || !acknowledged.is_empty(), "{step}");
+        known.extend(acknowledged);
+        let why = format!("killed at `{step}`, round {round}");
+        let engine = open(dir.path());
+        // The sender did not hear of the last batch and sends it again, as it must.
+        let next = known.last().map_or(1, |n| n + 1);
+        let again = append(&engine, numbered_batch(next));
+        assert!(again.is_ok(), "{why}");
+        known.insert(next);
+        for number in &known {
+            let repeated = append(&engine, numbered_batch(*number));
+            assert_eq!(repeated, Ok(Appended::Duplicate), "{why}, batch {number}");
+        }
+        has_exactly(&engine, &known, &why);
+        drop(engine);
+        let report = check(dir.path()).expect("checks");
+        assert!(report.is_sound(), "{why}: {report:?}");
+    }
+}
+
+#[test]
+fn a_wal_cut_anywhere_in_its_last_record_keeps_the_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    for number in 1..=3 {
+        store(&engine, numbered_batch(number));
+    }
+    drop(engine);
+    let file = files_below(&dir.path().join("wal")).pop().expect("a file");
+    let whole = fs::read(&file).expect("reads");
+    let record = whole.len() / 3;
+    for cut in (0..record).step_by(37) {
+        fs::write(&file, &whole[..whole.len() - cut]).expect("writes");
+        let engine = Engine::open_read_only(dir.path()).expect("opens");
+        let kept = if cut == 0 { 3 } else { 2 };
+        has_exactly(&engine, &(1..=kept).collect(), &format!("cut by {cut}"));
+    }
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).expect("lists") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn with_segments(dir: &Path) -> BTreeSet<u64> {
+    let engine = open(dir);
+    for number in 1..=6 {
+        store(&engine, numbered_batch(number));
+        if number % 2 == 0 && number < 6 {
+            assert!(engine.flush());
+        }
+    }
+    (1..=6).collect()
+}
+
+#[test]
+fn every_damaged_file_is_found_by_check_and_costs_only_itself() {
+    let golden = tempfile::tempdir().expect("a directory");
+    with_segments(golden.path());
+    let all: BTreeSet<String> = files_below(golden.path())
+        .into_iter()
+        .filter(|f| !f.ends_with("lock") && !f.ends_with("projects.json"))
+        .map(|f| {
+            f.strip_prefix(golden.path())
+                .expect("below")
+                .display()
+                .to_string()
+        })
+        .collect();
+    assert!(all.len() > 15, "{all:?}");
+    for file in &all {
+        for damage in [flip as fn(&Path), empty, remove] {
+            let dir = tempfile::tempdir().expect("a directory");
+            copy(golden.path(), dir.path());
+            damage(&dir.path().join(file));
+            let report = check(dir.path()).expect("checks");
+            let torn = file.starts_with("wal") && (report.torn_bytes > 0 || report.batches < 2);
+            assert!(!report.is_sound() || torn, "{file} went unnoticed");
+            let engine = open(dir.path());
+            // Whatever is left is right: nothing twice, nothing that was never stored.
+            let list = engine
+                .transactions(
+                    &Scope::all(),
+                    &TransactionFilter::default(),
+                    &Page {
+                        limit: 1_000,
+                        ..Page::default()
+                    },
+                )
+                .expect("still serves");
+            let ids: BTreeSet<&str> = list.rows.iter().map(|r| r.id.as_str()).collect();
+            assert_eq!(ids.len(), list.rows.len(), "{file}: twice");
+            assert!(
+                list.rows.len() >= 40 || !file.starts_with("segments"),
+                "{file}"
+            );
+            for row in &list.rows {
+                let id = u64::from_str_radix(&row.id, 16).expect("an id");
+                assert!((1..=6).contains(&(id / 100)), "{file}: {id}");
+                assert_eq!(row.name, format!("/name/{}", id / 100), "{file}");
+                assert_eq!(row.path, format!("/orders/{id}"), "{file}");
+            }
+            for id in [101, 601] {
+                if let Some(profile) = engine.transaction(id).expect("still serves") {
+                    assert!(
+                        profile
+                            .steps
+                            .iter()
+                            .all(|s| s.text == format!("SELECT {}", id / 100 % 5))
+                    );
+                }
+            }
+            engine.trace(101 << 64 | 7).expect("still serves");
+            let sql = StatisticsKind::Sql;
+            engine
+                .statistics(&Scope::all(), sql, StatisticsSort::Count, 9)
+                .expect("still serves");
+            engine.lost(&Scope::all()).expect("still serves");
+            store(&engine, numbered_batch(50));
+        }
+    }
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(path, bytes).expect("writes");
+}
+
+fn empty(path: &Path) {
+    fs::write(path, []).expect("writes");
+}
+
+fn remove(path: &Path) {
+    fs::remove_file(path).expect("removes");
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files_below(from) {
+        let target = to.join(file.strip_prefix(from).expect("below"));
+        fs::create_dir_all(target.parent().expect("has one")).expect("creates");
+        fs::copy(&file, target).expect("copies");
+    }
+}
+
+#[test]
+fn a_lost_catalogue_is_made_anew_from_the_segments() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let numbers = with_segments(dir.path());
+    open(dir.path()).tidy(later());
+    let engine = open(dir.path());
+    engine.create_project("shop", "key").expect("creates");
+    drop(engine);
+    fs::remove_file(dir.path().join("catalogue.db")).expect("removes");
+    let engine = open(dir.path());
+    has_exactly(&engine, &numbers, "rebuilt");
+    for number in &numbers {
+        assert_eq!(
+            append(&engine, numbered_batch(*number)),
+            Ok(Appended::Duplicate)
+        );
+    }
+    assert_eq!(engine.projects().expect("lists").len(), 2);
+    assert!(engine.flush(), "new segments get new ids");
+    has_exactly(&engine, &numbers, "and goes on");
+}
+
+#[test]
+fn two_servers_on_one_directory_the_second_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    for second in [
+        Engine::open(dir.path(), options()),
+        Engine::open_read_only(dir.path()),
+    ] {
+        assert!(matches!(second, Err(OpenError::Locked)));
+    }
+    assert!(matches!(check(dir.path()), Err(OpenError::Locked)));
+    store(&engine, numbered_batch(1));
+    drop(engine);
+    open(dir.path());
+}
+
+#[test]
+fn below_the_disks_floor_appends_are_told_to_retry_and_reads_go_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    store(&open(dir.path()), numbered_batch(1));
+    let engine = Engine::open(
+        dir.path(),
+        Options {
+            floor_bytes: u64::MAX,
+            ..options()
+        },
+    )
+    .expect("opens");
+    assert_eq!(
+        append(&engine, numbered_batch(2)),
+        Err(AppendError::DiskFull)
+    );
+    assert_eq!(engine.storage().expect("tells").appends_refused, 1);
+    has_exactly(&engine, &[1].into(), "reads go on");
+    drop(engine);
+    let engine = open(dir.path());
+    store(&engine, numbered_batch(2));
+    has_exactly(&engine, &[1, 2].into(), "resumed");
+}
+
+#[test]
+fn after_closing_appends_are_refused_and_queries_still_work() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    store(&engine, numbered_batch(1));
+    engine.close();
+    assert_eq!(
+        append(&engine, numbered_batch(2)),
+        Err(AppendError::Stopped)
+    );
+    assert!(!engine.flush());
+    has_exactly(&engine, &[1].into(), "closed");
+}
+
+#[test]
+fn counts_are_exact_at_every_moment_while_rows_move_into_segments_and_segments_merge() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = Arc::new(open(dir.path()));
+    let stored = Arc::new(AtomicU64::new(0));
+    let done = Arc::new(AtomicBool::new(false));
+    let asking: Vec<_> = (0..2)
+        .map(|_| {
+            let (engine, stored, done) = (engine.clone(), stored.clone(), done.clone());
+            std::thread::spawn(move || {
+                let mut asked = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let before = stored.load(Ordering::SeqCst);
+                    let count = engine
+                        .count(&Scope::all(), &TransactionFilter::default())
+                        .expect("counts");
+                    let after = stored.load(Ordering::SeqCst);
+                    // A batch counts for queries a moment before its sender hears of it.
+                    assert!(
+                        before <= count && count <= after + 10,
+                        "{before} {count} {after}"
+                    );
+                    let page = Page {
+                        limit: 500,
+                        ..Page::default()
+                    };
+                    let list = engine
+                        .transactions(&Scope::all(), &TransactionFilter::default(), &page)
+                        .expect("lists");
+                    let ids: BTreeSet<&String> = list.rows.iter().map(|r| &r.id).collect();
+                    assert_eq!(ids.len(), list.rows.len(), "twice");
+                    asked += 1;
+                }
+                asked
+            })
+        })
+        .collect();
+    for number in 1..=120 {
+        store(&engine, numbered_batch(number));
+        stored.fetch_add(10, Ordering::SeqCst);
+        if number % 4 == 0 {
+            assert!(engine.flush());
+        }
+        if number % 30 == 0 {
+            assert!(engine.tidy(later()));
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    for thread in asking {
+        assert!(thread.join().expect("no assertion failed") > 0);
+    }
+    has_exactly(&engine, &(1..=120).collect(), "at the end");
+}
+
+#[test]
+fn batches_that_wait_together_are_synced_together_and_each_is_answered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let waiting: Vec<_> = (1..=50)
+        .map(|number| engine.append(numbered_batch(number)))
+        .collect();
+    let twice = engine.append(numbered_batch(50));
+    let results: Vec<_> = waiting.into_iter().map(wait).collect();
+    assert!(results.iter().all(|r| *r == Ok(Appended::Stored)));
+    assert_eq!(wait(twice), Ok(Appended::Duplicate));
+    has_exactly(&engine, &(1..=50).collect(), "together");
+}
+
+#[test]
+fn what_is_too_old_goes_by_kind_and_what_is_too_much_goes_oldest_first() {
+    let dir = tempfile::tempdir().expect("a directory");
+    with_segments(dir.path());
+    const DAY: i64 = 86_400 * SECOND;
+    let keep = |transactions, steps| Options {
+        keep: Keep {
+            transactions,
+            steps,
+            ..options().keep
+        },
+        ..options()
+    };
+    let now = T0 + 10 * DAY;
+    let engine = Engine::open(dir.path(), keep(20, 5)).expect("opens");
+    assert!(engine.flush());
+    assert!(engine.tidy(now));
+    let profile = engine.transaction(101).expect("asks").expect("is there");
+    assert_eq!(profile.steps, [], "steps are gone");
+    assert_eq!(profile.transaction.path, "/orders/101");
+    drop(engine);
+
+    let engine = Engine::open(dir.path(), keep(5, 5)).expect("opens");
+    assert!(engine.tidy(now));
+    let any = TransactionFilter::default();
+    assert_eq!(engine.count(&Scope::all(), &any).expect("counts"), 0);
+    let span = Scope::between(T0, T0 + 3_600 * SECOND);
+    let meters = engine.meters(&span, 60 * SECOND).expect("measures");
+    assert_eq!(meters.total.count, 60, "meters live longer");
+    let sql = engine
+        .statistics(
+            &Scope::all(),
+            StatisticsKind::Sql,
+            StatisticsSort::Count,
+            100,
+        )
+        .expect("ranks");
+    assert_eq!(
+        sql.rows.iter().map(|r| r.count).sum::<u64>(),
+        60,
+        "and so do statistics"
+    );
+    drop(engine);
+    assert!(check(dir.path()).expect("checks").is_sound());
+
+    let small = Options {
+        max_bytes: 1,
+        ..options()
+    };
+    let engine = Engine::open(dir.path(), small).expect("opens");
+    assert!(engine.tidy(now));
+    assert_eq!(engine.storage().expect("tells").segments, 0);
+    drop(engine);
+    let left = files_below(&dir.path().join("segments"));
+    assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_clock_that_is_days_off_is_not_believed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    const DAY: i64 = 86_400 * SECOND;
+    let mut batch = batch(T0);
+    batch.transactions = vec![
+        tx(1, T0 - 20 * DAY, 1_000),
+        tx(2, T0 + 20 * DAY, 1_000),
+        tx(3, T0 - DAY / 2, 1_000),
+        tx(4, i64::MAX, 1_000),
+    ];
+    batch.transactions[3].start_us = i64::MAX;
+    store(&engine, batch);
+    let near = Scope::between(T0 - SECOND, T0 + SECOND);
+    let any = TransactionFilter::default();
+    assert_eq!(engine.count(&near, &any).expect("counts"), 3);
+    assert_eq!(engine.count(&Scope::all(), &any).expect("counts"), 4);
+    assert!(engine.flush());
+    assert_eq!(engine.count(&near, &any).expect("counts"), 3);
+}
+
+#[test]
+fn steps_that_come_apart_from_their_transaction_are_joined_when_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let mut parent = tx(77, T0, 50_000);
+    parent.name = "/joined".to_owned();
+    let mut early = sql(&parent, 78, 100, 10, "SELECT early");
+    let late = sql(&parent, 79, 200, 10, "SELECT late");
+    let mut below = sql(&parent, 80, 210, 5, "SELECT below");
+    below.parent_id = 79;
+    early.repeat = 3;
+    let other_sdk = |mut batch: ModelBatch| {
+        for resource in &mut batch.resources {
+            resource.agent = "opentelemetry 1.45".to_owned();
+        }
+        batch
+    };
+    let mut first = other_sdk(batch(T0));
+    first.spans = vec![early];
+    store(&engine, first);
+    assert!(engine.flush());
+    let mut second = other_sdk(batch(T0));
+    second.transactions = vec![parent];
+    store(&engine, second);
+    assert!(engine.flush());
+    let mut third = other_sdk(batch(T0));
+    third.spans = vec![below, late];
+    store(&engine, third);
+    for _ in 0..2 {
+        let profile = engine.transaction(77).expect("asks").expect("is there");
+        let steps: Vec<(&str, Option<u32>)> = profile
+            .steps
+            .iter()
+            .map(|s| (s.text.as_str(), s.parent))
+            .collect();
+        assert_eq!(
+            steps,
+            [
+                ("SELECT early", None),
+                ("SELECT late", None),
+                ("SELECT below", Some(1))
+            ]
+        );
+        assert_eq!(profile.steps[0].repeat, 3);
+        let trace = engine.trace(77 << 64 | 7).expect("asks").expect("is there");
+        assert_eq!(trace.spans.len(), 4);
+        assert!(
+            trace
+                .spans
+                .iter()
+                .all(|s| s.transaction == "000000000000004d")
+        );
+        assert!(engine.flush());
+        assert!(engine.tidy(later()));
+    }
+}
