@@ -51,7 +51,10 @@ impl Launch {
         if text.len() > Self::LONGEST {
             return Err(BadLaunch::TooLong);
         }
-        let rest = text.strip_prefix("1;").ok_or(BadLaunch::Version)?;
+        let rest = match text {
+            "1" => "",
+            _ => text.strip_prefix("1;").ok_or(BadLaunch::Version)?,
+        };
         let pairs = rest
             .split(';')
             .filter(|p| !p.is_empty())
@@ -221,5 +224,25 @@ mod tests {
         assert_eq!(Launch::parse("1;a=%4"), Err(BadLaunch::Escape));
         assert_eq!(Launch::parse("1;a=%FF"), Err(BadLaunch::Escape));
         assert_eq!(Launch::parse("1;").map(|l| l.pairs.len()), Ok(0));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_values_survive(pairs in proptest::collection::vec(("[a-z_.]{1,12}", proptest::prelude::any::<String>()), 0..6)) {
+            let mut launch = Launch::new();
+            for (key, value) in &pairs {
+                launch.put(!key.starts_with('_'), key, value.clone());
+            }
+            let text = launch.to_string();
+            proptest::prop_assert!(text.bytes().all(|b| (0x20..=0x7e).contains(&b)));
+            proptest::prop_assert_eq!(Launch::parse(&text), Ok(launch));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in proptest::prelude::any::<String>()) {
+            if let Ok(launch) = Launch::parse(&format!("1;{text}")) {
+                proptest::prop_assert_eq!(Launch::parse(&launch.to_string()), Ok(launch));
+            }
+        }
     }
 }

@@ -72,9 +72,9 @@ fn entries(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Private caches, best first.
+/// Private caches, best first. All of them are readable by everybody; what only we may read lies elsewhere.
 fn caches(uid: u32) -> Vec<PathBuf> {
-    let shared = std::env::temp_dir().join(format!("whatap-{uid}"));
+    let shared = std::env::temp_dir().join(format!("whatap-{uid}-tracer"));
     if uid == 0 {
         return vec!["/var/cache/whatap".into(), shared];
     }

@@ -138,7 +138,11 @@ impl Examination {
         match fs::metadata(&home) {
             Ok(meta) if meta.is_dir() => {
                 if let Some(weak) = trust::weak_spot_of_home(&home, us) {
-                    let text = format!("{shown}: others can write to {}", weak.display());
+                    let text = format!(
+                        "{shown}: others can write to {}; {}",
+                        weak.display(),
+                        elsewhere(&home)
+                    );
                     self.note(
                         "home",
                         State::Warning,
@@ -147,8 +151,9 @@ impl Examination {
                     );
                 } else if nix::unistd::eaccess(&home, nix::unistd::AccessFlags::W_OK).is_err() {
                     let text = format!(
-                        "{shown} belongs to uid {}, this is uid {us}: logs and spool go elsewhere",
-                        meta.uid()
+                        "{shown} belongs to uid {}, this is uid {us}; {}",
+                        meta.uid(),
+                        elsewhere(&home)
                     );
                     self.note("home", State::Warning, text, None);
                 } else {
@@ -549,6 +554,14 @@ impl Examination {
             default: *source == whatap_conf::Source::Default,
         })
         .collect()
+    }
+}
+
+/// Where the collector writes when it cannot or may not write into the home.
+fn elsewhere(home: &Path) -> String {
+    match whatap_collector::home::directory(home, "logs") {
+        Ok(logs) => format!("logs are in {}", logs.display()),
+        Err(error) => format!("there is no place for logs: {}", reason(&error)),
     }
 }
 

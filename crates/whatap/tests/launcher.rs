@@ -529,3 +529,33 @@ fn no_local_server_where_nobody_looks_or_wants_it() {
     let scene = scene.env("WHATAP_LOCAL_SERVER", "false");
     assert_eq!(on_a_terminal(&scene, &["true"]), "");
 }
+
+#[test]
+fn a_home_that_others_can_write_to_costs_one_line() {
+    let scene = Scene::new();
+    fs::set_permissions(
+        scene.home(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let seen = scene.start(&["echo", "ran"]).status(0).stdout("ran\n");
+    seen.complains(&["others can write to", "home"]);
+}
+
+#[test]
+fn a_copy_with_more_rights_than_its_caller_is_a_plain_exec() {
+    // Needs root, who can make such a copy and be its lesser caller.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let copy = scene.root().join("copy");
+    fs::copy(program("whatap-start-agent"), &copy).unwrap();
+    std::os::unix::fs::chown(&copy, Some(12_003), None).unwrap();
+    fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+    let look = "echo \"[$PYTHONPATH$WHATAP_LAUNCH]\"; exit 7";
+    let seen = scene
+        .run(&[copy.to_str().unwrap(), "sh", "-c", look])
+        .status(7);
+    seen.stdout("[]\n").stderr("");
+}

@@ -332,5 +332,36 @@ fn the_doctor_looks_at_a_command() {
     scene.run(&["whatap-doctor", "nosuch"]).status(2);
     fs::set_permissions(scene.home(), fs::Permissions::from_mode(0o777)).unwrap();
     let seen = scene.run(&["whatap-doctor"]).status(1);
-    assert!(seen.stdout.contains("others can write"), "{}", seen.stdout);
+    assert!(
+        seen.stdout.contains("others can write") && seen.stdout.contains("logs are in /"),
+        "{}",
+        seen.stdout
+    );
+}
+
+#[test]
+fn users_do_not_meet_each_others_agents() {
+    // [L08]: needs root, who can be somebody else.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt as _;
+    let scenes = [(12_001, Scene::new()), (12_002, Scene::new())];
+    let ours = |uid: u32, scene: &Scene, words: &[&str]| {
+        let mut command = scene.command(words);
+        command.uid(uid).gid(uid).env("HOME", scene.home());
+        scene::Did::of(words.join(" "), command.output().unwrap())
+    };
+    for (uid, scene) in &scenes {
+        for dir in [scene.root(), scene.home()] {
+            std::os::unix::fs::chown(dir, Some(*uid), Some(*uid)).unwrap();
+        }
+        ours(*uid, scene, &["whatap-start-agent", "true"])
+            .status(0)
+            .stderr("");
+    }
+    let (first, second) = (&scenes[0], &scenes[1]);
+    ours(first.0, &first.1, &["whatap-stop-agent", "--all"]).status(0);
+    ours(first.0, &first.1, &["whatap-stop-agent"]).status(3);
+    ours(second.0, &second.1, &["whatap-stop-agent"]).status(0);
 }
