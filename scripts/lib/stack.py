@@ -182,15 +182,18 @@ class Home:
                               stderr=subprocess.DEVNULL, env=self.environment(), timeout=timeout + 20).returncode
 
     def pids(self, program):
-        """Pids of this home's `whatap_python` or `whatap_watch` processes, by their command lines."""
+        """Pids of this home's `whatap_python` or `whatap_watch` processes."""
+        mark = b"WHATAP_HOME=" + self.directory.encode()
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open("/proc/%s/cmdline" % pid, "rb") as file:
                     words = file.read().split(b"\0")
+                with open("/proc/%s/environ" % pid, "rb") as file:
+                    environment = file.read().split(b"\0")
             except OSError:
                 continue
-            if words and os.path.basename(words[0]).decode(errors="replace") == program and self.directory.encode() in words:
+            if os.path.basename(words[0]).decode(errors="replace") == program and (mark in environment or self.directory.encode() in words):
                 found.append(int(pid))
         return found
 

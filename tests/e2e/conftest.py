@@ -33,7 +33,7 @@ class Scene:
         return self.server
 
     def home(self, name="home", **options):
-        options.setdefault("agent_linger_sec", 2)
+        options.setdefault("agent_linger_sec", 60)
         home = stack.Home(self.binaries, self.path(name), self.server, **options)
         self.cleanup.append(home.stop)
         return home
