@@ -72,7 +72,7 @@ fn documentation() -> String {
         "With `use_env_first=false` the file wins over the environment. `whatap-doctor` shows each effective value and where it comes from.\n\n",
         "*Environment*: every option has the variable named in its row, some have others as well. ",
         "Truth values: `true`, `1`, `yes`, `on` and their opposites, in any case. Lists: separated by commas.\n",
-        "*Reader*: L launcher, T tracer, C collector; none: accepted, because existing files hold it, and without effect. ",
+        "*Reader*: L launcher, T tracer, C collector; none: accepted, because existing files hold it, and not in use yet. ",
         "*Takes effect*: at once (within three seconds), at the collector's next connection, or at the application's next start.\n\n",
         "| Option | Type | Default | Reader | Takes effect | Environment | Meaning |\n",
         "|---|---|---|---|---|---|---|\n",

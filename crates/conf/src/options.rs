@@ -153,13 +153,13 @@ pub static OPTIONS: &[Opt] = &[
     opt("object_name", Text(200), "{type}-{ip2}-{ip3}-{process}", R::COLLECTOR, Reconnect,
         "Pattern of the name of one instance: `{type}`, `{process}`, `{hostname}`, `{ip0}` to `{ip3}`, `{pid}`, `{port}`, `{env.NAME}`.")
         .aliases(&["whatap.name"]).env(&["WHATAP_ONAME", "WHATAP_NAME"]),
-    opt("whatap.okind", Text(200), "", R::COLLECTOR, Reconnect, "Group of instances, a Kubernetes deployment for example.").env(&["OKIND"]),
-    opt("whatap.onode", Text(200), "", R::COLLECTOR, Reconnect, "Node that the instance runs on.").env(&["NODE_NAME", "NODE_IP"]),
+    opt("whatap.okind", Text(200), "", R::NONE, Reconnect, "Group of instances, a Kubernetes deployment for example.").env(&["OKIND"]),
+    opt("whatap.onode", Text(200), "", R::NONE, Reconnect, "Node that the instance runs on.").env(&["NODE_NAME", "NODE_IP"]),
 
     // Switches.
     opt("enabled", Bool, "true", R::LTC, Hot, "Master switch. Off: the application runs as if we were not installed."),
     opt("apm_enabled", Bool, "true", R::LTC, Restart, "Trace applications. Absent means on."),
-    opt("debug", Bool, "false", R::TC, Hot, "Write more into the logs."),
+    opt("debug", Bool, "false", R::NONE, Hot, "Write more into the logs."),
     opt("use_env_first", Bool, "true", R::LC, Restart, "The environment wins over the file. `false`: the file wins."),
     opt("trace_child_process", Choice(&["auto", "always", "never"]), "auto", R::TRACER, Restart,
         "Trace Python programs that the application starts: `auto` leaves out installers and compilers such as pip."),
@@ -178,16 +178,16 @@ pub static OPTIONS: &[Opt] = &[
     opt("ignore_instrumentation_set", List, "", R::TRACER, Restart, "Libraries that are left alone, by module name."),
     opt("trace_http_client_ip_header_key", Text(200), "X-Forwarded-For", R::TRACER, Hot, "Header with the client's address, believed from `trusted_proxies` only.").unit("header"),
     opt("trusted_proxies", List, "", R::TRACER, Hot, "Addresses whose client address header is believed."),
-    opt("trace_user_enabled", Bool, "true", R::TC, Hot, "Keep the client's address, by which users are counted."),
+    opt("trace_user_enabled", Bool, "true", R::NONE, Hot, "Keep the client's address, by which users are counted."),
     opt("transaction_status_error_enable", Bool, "false", R::TC, Hot, "HTTP status 400 and above marks a transaction as failed."),
-    opt("ignore_exceptions", List, "", R::TC, Hot, "Exception classes that do not mark a transaction as failed."),
+    opt("ignore_exceptions", List, "", R::NONE, Hot, "Exception classes that do not mark a transaction as failed."),
 
     // What is kept of a transaction.
     opt("profile_basetime", Int(0, 3_600_000), "500", R::COLLECTOR, Hot, "Steps of transactions at least this slow are always kept.").unit("ms"),
     opt("profile_rate", Int(0, 100), "10", R::COLLECTOR, Hot, "Share of the other transactions whose steps are kept; every transaction is counted and listed.").unit("%"),
     opt("profile_step_max_count", Int(0, 10_000), "1000", R::TRACER, Hot, "Steps of one transaction; more are counted, not kept.").unit("steps")
         .aliases(&["profile_step_heavy_count"]),
-    opt("trace_error_callstack_depth", Int(0, 500), "50", R::TRACER, Hot, "Frames kept of an error's stack.").unit("frames"),
+    opt("trace_error_callstack_depth", Int(0, 500), "50", R::NONE, Hot, "Frames kept of an error's stack.").unit("frames"),
     opt("trace_cpu", Bool, "false", R::TRACER, Hot, "Measure the CPU time of each transaction (one system call more)."),
     opt("trace_logging_enabled", Bool, "true", R::TRACER, Restart, "Keep records of `logging` with the transaction that wrote them.")
         .aliases(&["logsink_trace_enabled"]),
@@ -195,23 +195,23 @@ pub static OPTIONS: &[Opt] = &[
     opt("trace_sql_normalize_enabled", Bool, "true", R::NONE, Hot, "Literals always leave SQL texts before anything is stored; this cannot be switched off."),
 
     // Running transactions.
-    opt("trace_active_transaction_slow_time", Int(1, 86_400_000), "3000", R::COLLECTOR, Hot, "A running transaction older than this is slow.").unit("ms"),
-    opt("trace_active_transaction_very_slow_time", Int(1, 86_400_000), "8000", R::COLLECTOR, Hot, "A running transaction older than this is very slow.").unit("ms"),
+    opt("trace_active_transaction_slow_time", Int(1, 86_400_000), "3000", R::NONE, Hot, "A running transaction older than this is slow.").unit("ms"),
+    opt("trace_active_transaction_very_slow_time", Int(1, 86_400_000), "8000", R::NONE, Hot, "A running transaction older than this is very slow.").unit("ms"),
     opt("active_stack_enabled", Bool, "true", R::TC, Hot, "Take stacks of long-running transactions at their next step."),
     opt("active_stack_second", Int(1, 3600), "10", R::COLLECTOR, Hot, "Time between two stacks of one transaction.").unit("s"),
-    opt("active_stack_thread", Bool, "false", R::TRACER, Restart, "A thread takes the stacks, so that a transaction stuck inside one call is seen too."),
-    opt("trace_active_callstack_depth", Int(1, 500), "50", R::TRACER, Hot, "Frames kept of such a stack.").unit("frames"),
+    opt("active_stack_thread", Bool, "false", R::NONE, Restart, "A thread takes the stacks, so that a transaction stuck inside one call is seen too."),
+    opt("trace_active_callstack_depth", Int(1, 500), "50", R::NONE, Hot, "Frames kept of such a stack.").unit("frames"),
 
     // The collector itself.
     opt("agent_linger_sec", Int(0, 31_536_000), "60", R::COLLECTOR, Hot, "The collector ends this long after its last application; 0 = never.").unit("s"),
-    opt("ring_size_kb", Choice(&["64", "128", "256", "512", "1024", "2048", "4096"]), "256", R::COLLECTOR, Restart, "Memory shared with each interpreter.").unit("KiB"),
-    opt("ring_max_mb", Int(1, 65_536), "1024", R::COLLECTOR, Hot, "All rings together; further interpreters are not traced.").unit("MiB"),
-    opt("ring_max_count", Int(1, COUNT), "4000", R::COLLECTOR, Hot, "Number of rings; further interpreters are not traced."),
+    opt("ring_size_kb", Choice(&["64", "128", "256", "512", "1024", "2048", "4096"]), "256", R::NONE, Restart, "Memory shared with each interpreter.").unit("KiB"),
+    opt("ring_max_mb", Int(1, 65_536), "1024", R::NONE, Hot, "All rings together; further interpreters are not traced.").unit("MiB"),
+    opt("ring_max_count", Int(1, COUNT), "4000", R::NONE, Hot, "Number of rings; further interpreters are not traced."),
     opt("spool_max_mb", Int(1, 1_048_576), "1024", R::COLLECTOR, Hot, "Disk used while the server is away; the oldest goes first and is counted.").unit("MiB"),
     opt("spool_max_hours", Int(1, 8760), "24", R::COLLECTOR, Hot, "Age after which unsent data is dropped and counted.").unit("h"),
     opt("counter_enabled", Bool, "true", R::COLLECTOR, Hot, "Figures of processes and host every five seconds."),
     opt("log_keep_days", Int(1, 3650), "7", R::COLLECTOR, Hot, "Older log files are deleted.").unit("days"),
-    opt("log_rotation_enabled", Bool, "true", R::COLLECTOR, Hot, "One log file per day."),
+    opt("log_rotation_enabled", Bool, "true", R::NONE, Hot, "One log file per day."),
     opt("net_udp_port", Int(0, 65535), "0", R::NONE, Restart, "Loopback port for tracers of other versions; 0 = none.").unit("port"),
     opt("net_udp_host", Text(100), "127.0.0.1", R::NONE, Restart, "Address of that port."),
 ];

@@ -469,6 +469,10 @@ impl Resolved {
 /// Values that are of the right kind and still cannot be meant.
 fn doubtful(option: &Opt, said: &Said, value: &str) -> Option<Finding> {
     let reason = match option.name {
+        _ if option.reader == Reader::NONE => {
+            let finding = Finding::new(Severity::Note, &said.key, "accepted, and not in use yet");
+            return Some(located(finding, &said.source));
+        }
         "license" if value.is_empty() => return None,
         "license" => licence::check(value).err()?.to_owned(),
         "app_name" | "app_process_name" | "whatap.server.host" | "whatap.server.endpoint"
