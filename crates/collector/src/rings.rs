@@ -199,8 +199,8 @@ pub struct Ring {
     last_seen: (u64, u64),
     unsettled: bool,
     accounted: Option<Counters>,
-    /// By slot: the transaction, how many stacks it was asked for, and at which step.
-    asked: HashMap<usize, (u64, u64, u16)>,
+    /// By slot.
+    asked: HashMap<usize, Asked>,
 }
 
 impl Ring {
@@ -416,29 +416,51 @@ impl Ring {
         }
     }
 
-    /// Wants the stack of each transaction that has run for another period, until its next step has given it.
-    pub fn ask_for_stacks(&mut self, now: Now, every_ms: u64, running: &[Running]) {
+    /// Wants the stack of each transaction that has run for another period. Says whether any was asked for.
+    pub fn ask_for_stacks(&mut self, now: Now, every_ms: u64, running: &[Running]) -> bool {
         let view = self.memory.view();
-        self.asked.retain(|slot, (id, _, _)| {
+        self.asked.retain(|slot, asked| {
             running
                 .iter()
-                .any(|now| now.slot == *slot && now.snapshot.id == *id)
+                .any(|now| now.slot == *slot && now.snapshot.id == asked.id)
         });
+        let mut any = false;
         for Running { slot, snapshot } in running {
             let age_ms = now.wall_us.saturating_sub(snapshot.start_us) / 1000;
             let periods = age_ms.checked_div(every_ms).unwrap_or(0);
-            let step = snapshot.step;
-            let (_, asked, at_step) = self.asked.entry(*slot).or_insert((snapshot.id, 0, step));
-            if periods > *asked {
-                (*asked, *at_step) = (periods, step);
-                view.want_stack(*slot, true);
-            } else if *at_step != step {
-                view.want_stack(*slot, false);
+            let asked = self.asked.entry(*slot).or_insert(Asked {
+                id: snapshot.id,
+                ..Asked::default()
+            });
+            if periods > asked.periods {
+                *asked = Asked {
+                    periods,
+                    step: snapshot.step,
+                    waits: true,
+                    ..*asked
+                };
+                view.want_stack(*slot, (periods % 255) as u8 + 1);
+                any = true;
             }
         }
-        for slot in 0..SLOT_COUNT {
-            if !self.asked.contains_key(&slot) && view.stack_wanted(slot) {
-                view.want_stack(slot, false);
+        for slot in (0..SLOT_COUNT).filter(|slot| !self.asked.contains_key(slot)) {
+            if view.stack_wanted(slot) != 0 {
+                view.want_stack(slot, 0);
+            }
+        }
+        any
+    }
+
+    /// Takes back what was asked of transactions that have made a step since: one stack is enough.
+    pub fn take_stacks_back(&mut self) {
+        let view = self.memory.view();
+        for (slot, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.waits) {
+            let waits = view
+                .slot(*slot)
+                .is_some_and(|now| now.id == asked.id && now.step == asked.step);
+            if !waits {
+                asked.waits = false;
+                view.want_stack(*slot, 0);
             }
         }
     }
@@ -446,6 +468,17 @@ impl Ring {
     pub fn has_waiting(&self) -> bool {
         self.view().head() != self.read
     }
+}
+
+/// What a running transaction was asked for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    id: u64,
+    /// Its age when it was asked last, in periods.
+    periods: u64,
+    /// The step that it was at.
+    step: u16,
+    waits: bool,
 }
 
 /// Index of the cause `exit` among the causes.
@@ -628,6 +661,45 @@ mod tests {
             .map(|one| one.snapshot.name)
             .collect();
         assert_eq!(names, ["GET /lost"]);
+    }
+
+    #[test]
+    fn a_stack_is_asked_for_once_a_period_and_until_the_next_step() {
+        let mut ring = ring();
+        let start_us = now(0).wall_us;
+        let slot = Slot {
+            index: 5,
+            id: 9,
+            start_us,
+            step: 1,
+            ..Slot::default()
+        };
+        Writer::new(ring.view()).begin(&slot);
+        let ask = |ring: &mut Ring, ms| {
+            let running = ring.running();
+            ring.ask_for_stacks(now(ms), 10_000, &running)
+        };
+        assert!(!ask(&mut ring, 9_000));
+        assert!(ask(&mut ring, 10_000));
+        assert!(!ask(&mut ring, 11_000));
+        let first = ring.view().stack_wanted(5);
+        ring.take_stacks_back();
+        assert_eq!(ring.view().stack_wanted(5), first);
+        Writer::new(ring.view()).begin(&Slot {
+            version: 1,
+            step: 2,
+            ..slot.clone()
+        });
+        ring.take_stacks_back();
+        assert_eq!(ring.view().stack_wanted(5), 0);
+        assert!(ask(&mut ring, 20_000));
+        assert!(
+            ![0, first].contains(&ring.view().stack_wanted(5)),
+            "another number each time"
+        );
+        Writer::new(ring.view()).clear(5);
+        assert!(!ask(&mut ring, 30_000));
+        assert_eq!(ring.view().stack_wanted(5), 0);
     }
 
     #[test]

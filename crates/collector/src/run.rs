@@ -38,6 +38,7 @@ const ACCOUNT_MS: u64 = 5_000;
 const FIGURES_MS: u64 = 5_000;
 const OPTIONS_MS: u64 = 2_000;
 const LIFE_MS: u64 = 1_000;
+const STACKS_MS: u64 = 1_000;
 const MARKS_MS: u64 = 30_000;
 /// One commit holds about this much; more is committed within the same turn.
 const COMMIT_BYTES: u64 = 4 << 20;
@@ -147,6 +148,8 @@ pub(crate) struct Collector {
     /// Looked at the rings last, and how long to wait until the next time.
     pause_ms: u64,
     timers: Timers,
+    /// Stacks were asked for: look often until then, so that each transaction gives one only.
+    stacks_until_ms: u64,
     /// Running transactions were shown last time, so their end must be shown too.
     shown_active: bool,
     leaving: Option<Leaving>,
@@ -249,6 +252,7 @@ impl Collector {
             buffer: Vec::new(),
             pause_ms: BUSY_MS,
             timers: Timers::default(),
+            stacks_until_ms: 0,
             shown_active: false,
             leaving: None,
             idle_since_ms: None,
@@ -371,7 +375,9 @@ impl Collector {
         self.periodic(now);
         self.commit(now);
         self.answer_waiting(now);
-        let busy = bytes > 0 || self.desk.take_bell();
+        let stacks = now.mono_ms < self.stacks_until_ms;
+        self.rings.values_mut().for_each(Ring::take_stacks_back);
+        let busy = bytes > 0 || stacks || self.desk.take_bell();
         self.pause_ms = if busy {
             BUSY_MS
         } else {
@@ -501,7 +507,9 @@ impl Collector {
         for (id, ring) in &mut self.rings {
             let running = ring.running();
             let every_ms = self.launches.options(&ring.launch).stack_period_ms();
-            ring.ask_for_stacks(now, every_ms, &running);
+            if ring.ask_for_stacks(now, every_ms, &running) {
+                self.stacks_until_ms = now.mono_ms + STACKS_MS;
+            }
             if !running.is_empty() {
                 all.push((*id, running.into_iter().map(|one| one.snapshot).collect()));
             }

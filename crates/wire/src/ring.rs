@@ -286,22 +286,22 @@ impl<'a> View<'a> {
         (self.options_version() == version).then_some(text)
     }
 
-    /// Asks the tracer for the stack of the transaction in this slot, or takes the request back.
-    pub fn want_stack(&self, slot: usize, wanted: bool) {
+    /// Asks the tracer for the stack of the transaction in this slot: another number, another stack. 0 takes it back.
+    pub fn want_stack(&self, slot: usize, number: u8) {
         if slot >= SLOT_COUNT {
             return;
         }
         let place = STACK_WANTED + (slot & !7);
         let mut bytes = self.load(place).to_le_bytes();
         if let Some(byte) = bytes.get_mut(slot & 7) {
-            *byte = u8::from(wanted);
+            *byte = number;
         }
         self.store(place, u64::from_le_bytes(bytes));
     }
 
-    pub fn stack_wanted(&self, slot: usize) -> bool {
+    pub fn stack_wanted(&self, slot: usize) -> u8 {
         let word = self.load(STACK_WANTED + (slot.min(SLOT_COUNT - 1) & !7));
-        word.to_le_bytes().get(slot & 7).is_some_and(|b| *b != 0)
+        word.to_le_bytes().get(slot & 7).copied().unwrap_or(0)
     }
 
     // --- the tracer's words
@@ -754,13 +754,13 @@ mod tests {
     fn stacks_are_asked_for_slot_by_slot() {
         let memory = memory();
         let ring = View::new(&memory).unwrap();
-        ring.want_stack(9, true);
-        ring.want_stack(10, true);
-        ring.want_stack(9, false);
+        ring.want_stack(9, 1);
+        ring.want_stack(10, 7);
+        ring.want_stack(9, 0);
         assert_eq!(
             (8..12).map(|n| ring.stack_wanted(n)).collect::<Vec<_>>(),
-            [false, false, true, false]
+            [0, 0, 7, 0]
         );
-        ring.want_stack(999, true);
+        ring.want_stack(999, 1);
     }
 }
