@@ -18,7 +18,7 @@ pub(super) fn is_decodable(signal: Signal, is_json: bool, bytes: &[u8]) -> bool 
 }
 
 /// A message: the numbers of those of its fields that are messages, or packed numbers, themselves.
-struct Shape(&'static [(u64, &'static Shape)]);
+struct Shape(&'static [(u64, &'static Self)]);
 
 static ANY: Shape = Shape(&[(5, &ARRAY), (6, &PAIRS)]);
 static ARRAY: Shape = Shape(&[(1, &ANY)]);

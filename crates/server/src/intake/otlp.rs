@@ -655,7 +655,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let engine = Arc::new(Engine::open(directory.path(), options).unwrap());
         let (_stop, stopping) = watch::channel(false);
-        let access = crate::auth::Access::new("token", directory.path());
+        let access = auth::Access::new("token", directory.path());
         let app = Arc::new(App::new(
             Arc::clone(&engine),
             access,
