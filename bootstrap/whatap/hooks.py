@@ -87,8 +87,7 @@ def wrap(owner, name, make_wrapper):
         found = getattr(owner, name, None)
         if found is None:
             return None
-    kind = type(found) if type(found) in (staticmethod, classmethod) else None
-    original = found.__func__ if kind is not None else found
+    kind, original = _unbound(found) if isinstance(owner, _CLASSES) else (None, found)
     if type(getattr(original, '__dict__', None)) is dict and '_whatap' in original.__dict__:
         return original
     wrapper = make_wrapper(original)
@@ -101,6 +100,23 @@ def wrap(owner, name, make_wrapper):
     if len(_hooks) < MAX_HOOKS:
         _hooks.append((_file_of(wrapper), owner, name, found, placed))
     return wrapper
+
+
+def _unbound(found):
+    """(staticmethod, classmethod or None, function) of a member of a class.
+
+    Another tracer's stand-in for a function may tell its instance only from how it is bound.
+    """
+    kind = type(found)
+    if kind in (staticmethod, classmethod):
+        return kind, found.__func__
+    if isinstance(found, staticmethod):
+        return staticmethod, found.__get__(None, object)
+    if isinstance(found, classmethod):
+        return classmethod, look_like(lambda cls, *args, **kwargs: found.__get__(None, cls)(*args, **kwargs), found)
+    if kind is not _FUNCTION and hasattr(kind, '__get__'):
+        return None, look_like(lambda self, *args, **kwargs: found.__get__(self, type(self))(*args, **kwargs), found)
+    return None, found
 
 
 def look_like(wrapper, original):
@@ -241,6 +257,9 @@ class _Loader(object):
             spec.loader = self._loader
         if getattr(module, '__loader__', None) is self:
             module.__loader__ = self._loader
+
+
+_FUNCTION = type(look_like)
 
 
 def _default_module(spec):

@@ -26,26 +26,14 @@ def start(**options):
     sys.path.remove(BOOTSTRAP)
     _launch.options.update(options)
     whatap.ring.Ring.attend = lambda ring: True  # there is no collector to ask
-    whatap.ring.Ring.end = lambda ring, body, tx: frames.append(read(body))
+    whatap.ring.Ring.drain = drain
+    whatap.ring.Ring.move = lambda ring, queue, body, place: drain(ring)
     hooks.install()
 
 
-def append_to(path):
-    """Frames go to this file, one line of JSON each, from every process: for servers with workers."""
-    import json
-    import whatap.ring
-
-    def end(ring, body, tx):
-        frame = read(body)
-        frame['pid'] = os.getpid()
-        line = (json.dumps(frame) + '\n').encode('utf-8')
-        place = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(place, line)
-        finally:
-            os.close(place)
-
-    whatap.ring.Ring.end = end
+def drain(ring):
+    while ring.queue:
+        frames.append(read(ring.queue.popleft()[0]))
 
 
 def take():
@@ -57,7 +45,8 @@ def take():
 
 def read(body):
     """A frame from its 32nd byte on, as a dictionary."""
-    data, flags = body
+    data, front = body
+    flags = front >> 32
     reader = Reader(data)
     identity, trace, parent, start, duration, cpu, status, kind, count, cut, thread, texts, steps, number = reader.take('<Q16sQQQIHBxIIQIIB7x')
     if number != 12:

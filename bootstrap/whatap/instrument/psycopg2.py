@@ -24,39 +24,30 @@ def instrument(module):
 
 
 def traced_connect(connect):
-    def wrapper(dsn=None, connection_factory=None, cursor_factory=None, **kwargs):
-        factory = traced_class(connection_factory, 'connection', _connections, connection_members)
+    def wrapper(*args, **kwargs):
+        # Handed on in the shape that it came in: another tracer's wrapper may be next.
+        if len(args) > 1:
+            args = (args[0], traced_class(args[1], 'connection', _connections, connection_members)) + args[2:]
+        else:
+            kwargs['connection_factory'] = traced_class(
+                kwargs.get('connection_factory'), 'connection', _connections, connection_members)
         tx = current()
         if tx is None:
-            connection = connect(dsn, factory, cursor_factory, **kwargs)
-            remember_target(connection, dsn, kwargs)
-            return connection
-        step = begin_connect(tx, dsn, kwargs) or NO_STEP
+            return connect(*args, **kwargs)
+        step = begin_connect(tx, args, kwargs) or NO_STEP
         try:
-            connection = connect(dsn, factory, cursor_factory, **kwargs)
+            connection = connect(*args, **kwargs)
         except BaseException as error:
             step.end(0, error)
             raise
         step.end()
-        remember_target(connection, dsn, kwargs)
         return connection
     return wrapper
 
 
 @guarded
-def begin_connect(tx, dsn, arguments):
-    return tx.dbc(target_of_arguments(dsn, arguments), SYSTEM)
-
-
-@guarded
-def remember_target(connection, dsn, arguments):
-    if not hasattr(type(connection), '_whatap_target'):
-        return
-    info = getattr(connection, 'info', None)  # psycopg2 2.8
-    if info is not None:
-        connection._whatap_target = target(info.host, info.port, info.dbname)
-    else:
-        connection._whatap_target = target_of_arguments(dsn, arguments)
+def begin_connect(tx, args, kwargs):
+    return tx.dbc(target_of_arguments(args[0] if args else kwargs.get('dsn'), kwargs), SYSTEM)
 
 
 def traced_class(base, kind, known, members):
@@ -149,4 +140,21 @@ def begin(tx, cursor, args, kwargs, prefix, place):
     text = statement(query)
     if prefix is not None:
         text = prefix + text
-    return tx.sql(text, SYSTEM, getattr(cursor.connection, '_whatap_target', None))
+    connection = cursor.connection
+    try:
+        place = connection._whatap_target
+    except AttributeError:
+        place = target_of(connection)
+    return tx.sql(text, SYSTEM, place)
+
+
+def target_of(connection):
+    """Where the connection leads, remembered if it is one of our class."""
+    info = getattr(connection, 'info', None)  # psycopg2 2.8
+    if info is not None:
+        place = target(info.host, info.port, info.dbname)
+    else:
+        place = target_of_arguments(getattr(connection, 'dsn', None), {})
+    if hasattr(type(connection), '_whatap_target'):
+        connection._whatap_target = place
+    return place
