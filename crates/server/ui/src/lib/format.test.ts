@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bytes, clock, compact, duration, percent, rate, span } from './format';
+import { bytes, clock, compact, duration, percent, rate, shortSpan, span } from './format';
 
 describe('duration', () => {
   it('chooses the unit that a reader expects', () => {
@@ -56,5 +56,10 @@ describe('times', () => {
   it('name the day once when both ends share it', () => {
     expect(span(1_700_000_000_000_000, 1_700_000_600_000_000, style)).toBe('Nov 14, 22:13:20 – 22:23:20');
     expect(span(1_700_000_000_000_000, 1_700_010_000_000_000, style)).toBe('Nov 14, 22:13:20 – Nov 15, 01:00:00');
+  });
+  it('leave the day out where space is short and it is today', () => {
+    const [from, to, later] = [1_700_000_000_000_000, 1_700_000_600_000_000, 1_700_086_400_000_000];
+    expect(shortSpan(from, to, to, style)).toBe('22:13:20 – 22:23:20');
+    expect(shortSpan(from, to, later, style)).toBe('Nov 14, 22:13:20 – 22:23:20');
   });
 });
