@@ -145,6 +145,54 @@ class OtherTracers(sink.Traced):
         self.assertIn('after', calls)  # urllib3 1.x tries twice
         self.assertEqual([step['value'] for step in self.steps('http')], [200])
 
+    def test_members_that_another_has_replaced_by_descriptor_objects(self):
+        from whatap import hooks
+
+        class StandIn(object):
+            """As wrapt makes them: it knows its instance only if it is bound."""
+
+            def __init__(self, wrapped):
+                self.__wrapped__ = wrapped
+                self.__name__ = 'stand_in'
+
+            @property
+            def __class__(self):
+                return type(self.__wrapped__)
+
+            def __get__(self, instance, owner):
+                return self.__wrapped__.__get__(instance, owner)
+
+            def __call__(self, *args):
+                raise AssertionError('called without being bound')
+
+        class Thing(object):
+            def plain(self, a):
+                return self.b + a
+
+            @classmethod
+            def of_class(cls, a):
+                return cls.b + a
+
+            @staticmethod
+            def static(a):
+                return a
+
+            b = 1
+
+        calls = []
+
+        def counted(function):
+            def wrapper(*args, **kwargs):
+                calls.append(1)
+                return function(*args, **kwargs)
+            return wrapper
+
+        for name in ('plain', 'of_class', 'static'):
+            setattr(Thing, name, StandIn(Thing.__dict__[name]))
+            hooks.wrap(Thing, name, counted)
+        self.assertEqual((Thing().plain(2), Thing().of_class(2), Thing.of_class(2), Thing.static(2), Thing().static(2)), (3, 3, 3, 2, 2))
+        self.assertEqual(len(calls), 5)
+
     def test_finder_of_another_in_front_and_behind(self):
         from whatap import hooks
 

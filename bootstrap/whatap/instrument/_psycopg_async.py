@@ -17,13 +17,13 @@ def instrument(module):
 
 
 def traced_connect(connect):
-    async def wrapper(cls, conninfo='', *args, **kwargs):
+    async def wrapper(*args, **kwargs):
         tx = current()
         if tx is None:
-            return await connect(cls, conninfo, *args, **kwargs)
-        step = begin_connect(tx, conninfo, kwargs) or NO_STEP
+            return await connect(*args, **kwargs)
+        step = begin_connect(tx, args[1:], kwargs) or NO_STEP
         try:
-            connection = await connect(cls, conninfo, *args, **kwargs)
+            connection = await connect(*args, **kwargs)
         except BaseException as error:
             step.end(0, error)
             raise

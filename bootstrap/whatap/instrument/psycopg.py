@@ -9,8 +9,12 @@ TARGET = '_whatap_target'
 
 
 def instrument(module):
+    original = module.Connection.connect
     wrap(module.Connection, 'connect', traced_connect)
-    module.connect = module.Connection.connect
+    if module.connect == original:
+        module.connect = module.Connection.connect
+    else:  # another tracer's, which leads to the original
+        wrap(module, 'connect', lambda connect: traced_connect(connect, 0))
     for name in ('Cursor', 'ServerCursor'):
         cursor = getattr(module, name, None)
         for method in ('execute', 'executemany'):
@@ -22,14 +26,14 @@ def instrument(module):
     _psycopg_async.instrument(module)
 
 
-def traced_connect(connect):
-    def wrapper(cls, conninfo='', *args, **kwargs):
+def traced_connect(connect, conninfo_at=1):
+    def wrapper(*args, **kwargs):
         tx = current()
         if tx is None:
-            return connect(cls, conninfo, *args, **kwargs)
-        step = begin_connect(tx, conninfo, kwargs) or NO_STEP
+            return connect(*args, **kwargs)
+        step = begin_connect(tx, args[conninfo_at:], kwargs) or NO_STEP
         try:
-            connection = connect(cls, conninfo, *args, **kwargs)
+            connection = connect(*args, **kwargs)
         except BaseException as error:
             step.end(0, error)
             raise
@@ -55,8 +59,8 @@ def traced_execute(execute):
 
 
 @guarded
-def begin_connect(tx, conninfo, arguments):
-    return tx.dbc(target_of_arguments(conninfo, arguments), SYSTEM)
+def begin_connect(tx, args, kwargs):
+    return tx.dbc(target_of_arguments(args[0] if args else kwargs.get('conninfo'), kwargs), SYSTEM)
 
 
 @guarded
