@@ -19,7 +19,7 @@ use crate::pipeline::Now;
 use folder::{lock, make_private};
 use nix::fcntl::Flock;
 use record::Stored;
-use state::{NUMBERS_PER_BOOT, State, boot_id};
+use state::{State, boot_id};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -107,7 +107,7 @@ impl Spool {
         Self {
             limits,
             disk: None,
-            state: State::new(0),
+            state: State::new(boot_id()),
             memory: VecDeque::new(),
             memory_bytes: 0,
             memory_first: 1,
@@ -160,11 +160,8 @@ impl Spool {
             cursor: log.first_sequence(),
             ..State::new(boot)
         });
-        if state.boot != boot {
-            state.boot = boot;
-            if state.in_flight_end == 0 {
-                state.number += NUMBERS_PER_BOOT;
-            }
+        if state.in_flight_end == 0 {
+            state.leap_after_reboot(boot);
         }
         log.skip_to(state.cursor.max(state.in_flight_end));
         let memory_first = log.next_sequence();

@@ -68,8 +68,7 @@ impl Spool {
         let Some(in_flight) = self.in_flight.take() else {
             return;
         };
-        self.state.in_flight_end = 0;
-        self.state.number += 1;
+        self.state.next_number();
         self.state.losses.damaged += batch.damaged;
         self.state.losses.rejected += rejected.min(batch.transactions);
         (self.state.cursor, self.state.cursor_total) = in_flight
@@ -87,8 +86,7 @@ impl Spool {
         }) = self.in_flight.take()
         {
             (self.state.cursor, self.state.cursor_total) = (cursor, total);
-            self.state.in_flight_end = 0;
-            self.state.number += 1;
+            self.state.next_number();
             self.save();
         }
     }

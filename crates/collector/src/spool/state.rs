@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use whatap_wire::reader::Reader;
 
 const STATE_BYTES: usize = 160;
 const STATE_SLOT: u64 = 512;
 /// After a reboot the state may be older than the data: numbers go on behind all that can have been used.
-pub(super) const NUMBERS_PER_BOOT: u64 = 1 << 32;
+const NUMBERS_PER_BOOT: u64 = 1 << 32;
 
 /// Transactions that this spool had to give up, by cause, since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +122,20 @@ impl State {
         file.write_all_at(&self.encode(), self.generation % 2 * STATE_SLOT)
     }
 
+    /// The batch in flight is settled, or gone.
+    pub(super) fn next_number(&mut self) {
+        self.in_flight_end = 0;
+        self.number += 1;
+        self.leap_after_reboot(boot_id());
+    }
+
+    pub(super) fn leap_after_reboot(&mut self, boot: u64) {
+        if self.boot != boot {
+            self.boot = boot;
+            self.number += NUMBERS_PER_BOOT;
+        }
+    }
+
     pub(super) fn new(boot: u64) -> Self {
         let mut id = [0; 8];
         if getrandom::fill(&mut id).is_err() {
@@ -143,11 +158,48 @@ impl State {
 
 /// Tells this boot of the machine from others; 0 = unknown.
 pub(super) fn boot_id() -> u64 {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(16)
-        .collect();
-    u64::from_str_radix(&digits, 16).unwrap_or(0)
+    static BOOT: OnceLock<u64> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .take(16)
+            .collect();
+        u64::from_str_radix(&digits, 16).unwrap_or(0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newer_whole_slot_counts() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(State::read(&file), None);
+        let mut state = State::new(7);
+        state.cursor = 5;
+        state.write(&file).unwrap();
+        state.cursor = 9;
+        state.write(&file).unwrap();
+        assert_eq!(State::read(&file), Some(state));
+        // The write that was cut short was the newer one.
+        file.write_all_at(&[0xff; 20], state.generation % 2 * STATE_SLOT + 30)
+            .unwrap();
+        assert_eq!(State::read(&file).map(|state| state.cursor), Some(5));
+    }
+
+    #[test]
+    fn after_a_reboot_numbers_leap_once_but_not_under_a_batch_in_flight() {
+        let mut state = State::new(boot_id() ^ 1);
+        state.in_flight_end = 4;
+        state.next_number();
+        assert_eq!(
+            (state.number, state.in_flight_end),
+            (2 + NUMBERS_PER_BOOT, 0)
+        );
+        state.next_number();
+        assert_eq!(state.number, 3 + NUMBERS_PER_BOOT);
+    }
 }

@@ -115,8 +115,7 @@ impl Spool {
             None => {
                 (self.state.cursor, self.state.cursor_total) = (end, total);
                 if self.state.in_flight_end != 0 && self.state.in_flight_end <= end {
-                    self.state.in_flight_end = 0;
-                    self.state.number += 1;
+                    self.state.next_number();
                 }
             }
         }
