@@ -2,10 +2,10 @@
 
 mod cache;
 pub mod redact;
-pub mod sql;
 pub mod url;
 
 pub use cache::{Cache, hash};
+pub use whatap_wire::sql;
 
 /// Normalised statements that were seen before, bounded by bytes.
 pub struct Statements(Cache);

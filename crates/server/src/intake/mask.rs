@@ -1,9 +1,7 @@
 //! Takes the users' data out of what other senders' spans call statements, URLs and paths. (Our collector has done so
 //! before it sent them.)
 
-#[path = "../../../collector/src/normalise/sql/mod.rs"]
-#[expect(unreachable_pub, reason = "shared with the collector")]
-mod sql;
+use whatap_wire::sql;
 
 /// A statement without its literals.
 pub(super) fn statement(text: &str, system: &str) -> String {

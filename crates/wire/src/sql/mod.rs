@@ -84,7 +84,7 @@ fn command_name(command: &str) -> String {
 }
 
 /// Cuts `text` to at most `limit` bytes, between characters.
-pub(crate) fn shorten(text: &mut String, limit: usize) {
+pub fn shorten(text: &mut String, limit: usize) {
     if text.len() > limit {
         let mut end = limit;
         while !text.is_char_boundary(end) {
