@@ -21,6 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 VERSIONS = ['2.7', '3.6', '3.7', '3.8', '3.9', '3.10', '3.11', '3.12', '3.13']
 ASYNC = {'test_asgi', 'test_asyncio', 'test_django_asgi', 'test_methods_async', 'test_psycopg_async'}
 SERVERS_ON = {'2.7', '3.6', '3.11', '3.13'}
+STDLIB_ON = {'3.11'}
 VIRTUALENV = 'virtualenv==20.15.1'  # the last one that runs on 2.7
 OLD_PIP = {'3.6': 'pip==21.3.1', '3.7': 'pip==24.0'}  # the ones of those days do not know today's wheels
 TIMEOUT = 240
@@ -129,7 +130,8 @@ def run_all(version, python, only):
     for name in files:
         if only and name not in only:
             continue
-        if name in ASYNC and version in ('2.7', '3.6') or name == 'test_servers' and version not in SERVERS_ON:
+        if (name in ASYNC and version in ('2.7', '3.6') or name == 'test_servers' and version not in SERVERS_ON
+                or name == 'test_stdlib' and version not in STDLIB_ON):
             continue
         good = run(version, python, name) and good
     return good

@@ -225,6 +225,15 @@ class Servers(unittest.TestCase):
         self.stop()
 
     @needs('uvicorn')
+    def test_gunicorn_with_uvicorns_workers(self):
+        self.prepare_shop()
+        command = self.gunicorn('-w', '2', '-k', 'uvicorn.workers.UvicornWorker')[:-1] + ['shop.asgi:application']
+        self.start(command, 'django_shop')
+        self.load('/async?seconds=0.05', 40, threads=10)
+        self.assert_frames(40, '/async', 1)
+        self.stop()
+
+    @needs('uvicorn')
     def test_uvicorn_with_django(self):
         self.prepare_shop()
         self.start([sys.executable, os.path.join(BIN, 'uvicorn'), '--port', '%(port)d', '--workers', '2', '--log-level', 'warning', 'shop.asgi:application'], 'django_shop')
