@@ -177,6 +177,11 @@ impl Desk {
         }
     }
 
+    /// Everything said so far has reached the watchdog, or there is none.
+    fn is_heard(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
     /// The last words to the watchdog. Blocks for a moment at most: it may be busy.
     pub(crate) fn farewell(&mut self, done: bool) {
         if done {
@@ -391,9 +396,11 @@ impl Collector {
                 self.journal_first(&ring);
                 self.keep(&ring);
                 self.add_ring(*ring);
-                self.desk.keeping.insert(ring_id, id);
-                if !self.desk.has_watchdog() {
+                // In the watchdog's queue it is safe from our death; only if that is full do we wait for the answer.
+                if self.desk.is_heard() {
                     self.give(id, ring_id);
+                } else {
+                    self.desk.keeping.insert(ring_id, id);
                 }
             }
             Err(refused) => {

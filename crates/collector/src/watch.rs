@@ -467,24 +467,26 @@ impl<'a> Holder<'a> {
         })
     }
 
-    /// Sends what waits for the collector and takes what it says.
-    fn serve_collector(&mut self) {
+    /// Sends what waits for the collector and takes what it says. Says whether there may be more.
+    fn serve_collector(&mut self) -> bool {
         for _ in 0..MESSAGES_A_TURN {
             let Some(collector) = &mut self.collector else {
-                return;
+                return false;
             };
             collector.send_waiting(&self.rings);
             match instance::receive(collector.channel.as_fd()) {
                 Ok(Received::Message(message, fds)) => self.obey(&message, fds),
                 Ok(Received::Nonsense) => {}
-                Ok(Received::Nothing) => return,
+                Ok(Received::Nothing) => return false,
                 // Its death is told by SIGCHLD.
                 Ok(Received::Closed) | Err(_) => {
                     collector.closed = true;
-                    return collector.outbox.clear();
+                    collector.outbox.clear();
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn obey(&mut self, message: &Message, fds: Vec<OwnedFd>) {
@@ -557,8 +559,8 @@ impl<'a> Holder<'a> {
                 let _gone = collector.child.kill();
             }
             let status = collector.child.try_wait().ok().flatten()?;
-            // Its last words may still lie in the channel.
-            self.serve_collector();
+            // Its last words lie in the channel still, rings among them.
+            while self.serve_collector() {}
             let done = self
                 .collector
                 .take()
