@@ -132,9 +132,7 @@ pub fn default_home() -> PathBuf {
     }
     match dirs::data_local_dir() {
         Some(data) if data.is_absolute() => data.join("whatap"),
-        _ => std::env::temp_dir()
-            .join(format!("whatap-{uid}"))
-            .join("home"),
+        _ => std::env::temp_dir().join(format!("whatap-{uid}-home")),
     }
 }
 

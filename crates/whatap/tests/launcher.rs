@@ -559,3 +559,35 @@ fn a_copy_with_more_rights_than_its_caller_is_a_plain_exec() {
         .status(7);
     seen.stdout("[]\n").stderr("");
 }
+
+#[test]
+fn a_user_without_any_directory_is_traced_too() {
+    // Needs root, who can be somebody else: containers run under uids that nobody knows.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt as _;
+    let scene = Scene::new()
+        .without("WHATAP_HOME")
+        .env("HOME", "/nonexistent");
+    let runtime = scene.root().join("runtime");
+    fs::create_dir(&runtime).unwrap();
+    for dir in [scene.root(), runtime.clone()] {
+        std::os::unix::fs::chown(dir, Some(12_004), Some(12_004)).unwrap();
+    }
+    let scene = scene.env("XDG_RUNTIME_DIR", runtime);
+    let ours = |words: &[&str]| {
+        let output = scene
+            .command(words)
+            .uid(12_004)
+            .gid(12_004)
+            .output()
+            .unwrap();
+        scene::Did::of(words.join(" "), output)
+    };
+    let look = "test -n \"$WHATAP_LAUNCH\" && exit 7";
+    ours(&["whatap-start-agent", "sh", "-c", look])
+        .status(7)
+        .stderr("");
+    ours(&["whatap-stop-agent"]).status(0);
+}
