@@ -49,11 +49,13 @@ get_ident = _thread.get_ident
 if PY2:
     def is_ascii(value):
         """WSGI's texts are bytes here, as they came."""
-        return True
+        return type(value) is str
 elif hasattr(str, 'isascii'):
     is_ascii = str.isascii
 else:
     def is_ascii(value):
+        if type(value) is not str:
+            return False
         try:
             value.encode('ascii')
             return True
@@ -80,11 +82,18 @@ elif hasattr(_time, 'monotonic'):
         """Nanoseconds since 1970-01-01 UTC."""
         return int(time() * 1e9)
 else:
-    # Python 2.7 has only the clock that somebody may set: durations are clamped at zero.
-    def clock(time=_time.time):
+    _latest = [0]
+
+    def wall(time=_time.time):
         return int(time() * 1e9)
 
-    wall = clock
+    def clock(time=_time.time):
+        """Python 2.7 has only the clock that somebody may set: it stands still until the time is reached again."""
+        now = int(time() * 1e9)
+        if now > _latest[0]:
+            _latest[0] = now
+            return now
+        return _latest[0] if _latest[0] - now < 10 ** 10 else _latest.__setitem__(0, now) or now
 
 cpu_clock = getattr(_time, 'thread_time_ns', None)
 
@@ -189,6 +198,30 @@ def words_of(memory):
     if view.format != 'B':
         view = view.cast('B')
     return view.cast('Q'), view.cast('I')
+
+
+class _Part(object):
+    """A piece of shared memory, for Python 2.7."""
+
+    __slots__ = ('_memory', '_start', '_end')
+
+    def __init__(self, memory, start, end):
+        self._memory = memory
+        self._start = start
+        self._end = end
+
+    def __setitem__(self, index, value):
+        if type(index) is slice:
+            self._memory[self._start:self._end] = value
+        else:
+            self._memory[self._start + index] = value
+
+    __setslice__ = lambda self, start, end, value: self.__setitem__(slice(start, end), value)  # noqa: E731
+
+
+def part_of(memory, start, end):
+    """Bytes `start` to `end`, to be written as a whole or one by one."""
+    return _Part(memory, start, end) if PY2 else memoryview(memory)[start:end]
 
 
 def counter(memory, words, index, start):

@@ -8,8 +8,11 @@ import posix
 import sys
 
 from . import _launch
-from ._compat import clock, counter, deque, fork_page, get_ident, next_of, pause, wall, words_of, zip
-from .wire import sealed
+from ._compat import clock, counter, deque, fork_page, get_ident, next_of, part_of, pause, wall, words_of, zip
+from ._compat import crc32
+from .wire import GAPS as _GAPS, pack_place as _place, pack_word as _word, sealed
+
+_NOTHING = (None,)
 
 MAX_QUEUE_BYTES = 512 * 1024
 MAX_DRAIN_BYTES = 64 * 1024
@@ -35,10 +38,11 @@ HEARTBEAT_OLD = 2 * SECOND
 class Slot(object):
     """Where a running transaction is shown. The version is odd while it runs."""
 
-    __slots__ = ('at', 'version', 'wanted_at')
+    __slots__ = ('at', 'version', 'wanted_at', 'doing')
 
-    def __init__(self, at, wanted_at):
+    def __init__(self, memory, at, wanted_at):
         self.at = at
+        self.doing = part_of(memory, at + 112, at + 192)
         self.version = -1
         self.wanted_at = wanted_at
 
@@ -47,21 +51,20 @@ class Ring(object):
     """One interpreter's counters, queue and, once attached, mapping. A forked child makes a new one."""
 
     __slots__ = (
-        'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'data_at', 'data_bytes', 'half', 'alarm',
-        'tail', 'pending', 'queue', 'extend', 'queued', 'counted_at', 'tokens', 'reclaimed', 'published', 'begun',
+        'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'place', 'data_bytes', 'half', 'alarm',
+        'tail', 'pending', 'queue', 'queued', 'counted_at', 'tokens', 'reclaimed', 'published', 'begun',
         'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures', 'free', 'slots', 'looked_at',
         'renew_at', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen')
 
     def __init__(self):
         self.alive = fork_page()
         self.queue = deque()
-        self.extend = self.queue.extend
         self.queued = self.counted_at = 0
         # Whoever takes the token may drain; it is put back afterwards. See `_is_busy` for one that got lost.
         self.tokens = [0]
         self.reclaimed = {}
-        self.pending = self.mapping = self.earlier = self.link = self.words = None
-        self.id = self.data_at = self.data_bytes = self.half = self.alarm = self.tail = 0
+        self.pending = self.mapping = self.earlier = self.link = self.words = self.place = None
+        self.id = self.data_bytes = self.half = self.alarm = self.tail = 0
         self.free = []
         self.slots = ()
         self.looked_at = self.renew_at = self.offset = self.beat = self.beat_at = self.belled = 0
@@ -100,59 +103,88 @@ class Ring(object):
             if now - self.looked_at > 60 * SECOND:
                 self._look_after_slots(now)
 
-    def end(self, body, tx):
-        """Counts an ended transaction and queues its frame, in one step that nothing can come between."""
+    def put(self, tx, body):
+        """Counts an ended transaction and queues its frame, or counts it as lost when the queue is full."""
         queue = self.queue
-        if queue and self._is_full(len(body[0])):
+        if queue and self.is_full(len(body[0])):
             next(zip(self.published, self.lost_queue_full))
         else:
-            self.extend(zip((body,), self.published))
+            queue.extend(zip((body,), self.published))
         tx.state = 2
         self.drain()
+
+    def move(self, queue, body, place):
+        """What `drain` does when there is but this frame: nothing is read twice, and nothing is looked at that needs
+        looking at only then. An exception in here takes the token along: see `_is_busy`."""
+        tokens = self.tokens
+        try:
+            tokens.pop()
+        except IndexError:
+            self.drain(3)
+            return
+        item = queue[0] if queue else _NOTHING
+        if item[0] is body:
+            memory, words, mask, ring, data_at = place
+            head = words[16]
+            put = words[25] + 1
+            # As `wire.sealed`, without the call.
+            frame = _place(body[1], ring, put) + body[0]
+            size = len(frame) + 8
+            frame = _word(size | crc32(frame, crc32(_word(head))) << 32) + frame + _GAPS[size & 7]
+            size = len(frame)
+            behind = head + size
+            at = head & mask
+            if behind <= self.alarm and at + size <= mask:
+                at += data_at
+                memory[at:at + size] = frame
+                self.pending = item, behind, put
+                words[16] = behind
+                words[25] = put
+                queue.popleft()
+        tokens.append(0)
+        if queue:
+            self.drain()
 
     def holds(self, body):
         """Whether that frame is in the queue."""
         return any([item[0] is body for item in list(self.queue)])
 
-    def drain(self):
+    def drain(self, callers=2):
         """Moves frames from the queue into the ring: at most MAX_DRAIN_BYTES, never waiting for anybody."""
-        if self.first:
-            self._first_ended()
         queue = self.queue
+        if self.mapping is None:
+            self._wait_once()
         while queue and self.mapping is not None:
             tokens = self.tokens
             try:
                 tokens.pop()
             except IndexError:
-                if self._is_busy(tokens):
+                if self._is_busy(tokens, callers):
                     return
                 continue
             try:
                 if self.pending is not None:
                     self._finish()
-                words = self.words
-                memory = self.memory
-                size = self.data_bytes
-                ring = self.id
+                memory, words, mask, ring, data_at = self.place
                 budget = MAX_DRAIN_BYTES
                 while queue:
                     item = queue[0]
-                    body, flags = item[0]
+                    body, front = item[0]
                     head = words[16]
                     put = words[25] + 1
-                    frame = sealed(body, flags, ring, put, head)
-                    length = len(frame)
-                    behind = head + length
+                    frame = sealed(body, front, ring, put, head)
+                    size = len(frame)
+                    behind = head + size
                     if behind > self.alarm and not self._has_room(behind):
                         return
-                    at = head & size - 1
-                    start = self.data_at + at
-                    if at + length <= size:
-                        memory[start:start + length] = frame
-                    else:
-                        room = size - at
-                        memory[start:start + room] = frame[:room]
-                        memory[self.data_at:self.data_at + length - room] = frame[room:]
+                    at = head & mask
+                    if at + size > mask:
+                        room = mask + 1 - at
+                        memory[data_at:data_at + size - room] = frame[room:]
+                        frame = frame[:room]
+                        size = room
+                    at += data_at
+                    memory[at:at + size] = frame
                     self.pending = item, behind, put
                     words[16] = behind
                     words[25] = put
@@ -160,7 +192,7 @@ class Ring(object):
                     self.pending = None
                     if self.queued:
                         self.queued -= len(body)
-                        budget -= length
+                        budget -= len(body)
                         if budget < 0:
                             return
                 self.queued = 0
@@ -188,13 +220,13 @@ class Ring(object):
             queue.popleft()
         self.pending = None
 
-    def _is_busy(self, tokens):
-        """Whether somebody is draining. If nobody is, the token got lost to an exception between two instructions
+    def _is_busy(self, tokens, callers=2):
+        """Whether somebody is draining, apart from the calling functions of ours. If nobody is, the token got lost to an exception between two instructions
         of ours, and there is a new one: the same for all who notice at once."""
         here = get_ident()
         for ident, frame in sys._current_frames().items():
             if ident == here:
-                frame = sys._getframe(2)
+                frame = sys._getframe(callers)
             while frame is not None:
                 if frame.f_code in _DRAINING:
                     return True
@@ -207,11 +239,11 @@ class Ring(object):
             self.tokens = fresh
         return False
 
-    def _is_full(self, size):
+    def is_full(self, size):
         """Whether the queue, which holds something, has no room. The sum drifts when threads add at once, hence it is
         taken again now and then. Counts the frame in otherwise."""
         now = clock()
-        if not self.queued or not 0 <= now - self.counted_at <= SECOND:
+        if self.queued <= 0 or not 0 <= now - self.counted_at <= SECOND:
             self.counted_at = now
             self.queued = sum([len(item[0][0]) for item in list(self.queue)])
         if self.queued + size > MAX_QUEUE_BYTES:
@@ -298,23 +330,23 @@ class Ring(object):
         self.earlier = None if again else (old, starts, clock() + 10 * SECOND)
         self.pending = None
         self.id = mapping.id
-        self.data_at = mapping.data_at
         self.data_bytes = mapping.data_bytes
+        self.place = self.memory, self.words, mapping.data_bytes - 1, mapping.id, mapping.data_at
         self.half = mapping.data_bytes // 2
         self.tail = self.words[TAIL]
         self.alarm = self.tail + self.half
         self.beat_at = 0
         self.options_seen = 0
         self.control = -1
-        self.slots = [Slot(mapping.slots_at + number * SLOT_BYTES, STACK_WANTED_AT + number)
+        self.slots = [Slot(mapping.memory, mapping.slots_at + number * SLOT_BYTES, STACK_WANTED_AT + number)
                       for number in range(mapping.slots)]
         self.free = self.slots[::-1]
         self.mapping = mapping
 
-    def _first_ended(self):
-        """A short-lived child may have no other transaction: wait a moment for the answer, once."""
-        self.first = False
-        if self.mapping is None:
+    def _wait_once(self):
+        """A short-lived child may have no other transaction: waits a moment for the answer, once."""
+        if self.first:
+            self.first = False
             if self.link is not None and self.link.waiting:
                 self._look_for_collector(FIRST_WAIT)
 
@@ -395,4 +427,4 @@ _COUNTERS = {
     ENDED: 'published', BEGUN: 'begun', LOST_QUEUE_FULL: 'lost_queue_full', LOST_TOO_BIG: 'lost_too_big',
     LOST_ENCODE: 'lost_encode', STEPS_CUT: 'steps_cut', FAILURES: 'failures',
 }
-_DRAINING = (Ring.__dict__['drain'].__code__, Ring.__dict__['_look_for_collector'].__code__)
+_DRAINING = (Ring.__dict__['drain'].__code__, Ring.__dict__['move'].__code__, Ring.__dict__['_look_for_collector'].__code__)

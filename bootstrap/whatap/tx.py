@@ -7,7 +7,7 @@ import sys
 
 from . import _launch, errors, guard, ring as rings, wire
 from ._compat import PY2, hexadecimal, Random, at_exit, clock, context_variable, cpu_clock, get_ident, random_seed, text as text_type
-from ._compat import Struct
+from ._compat import Struct, map, zip
 from .wire import DBC, ERROR, FETCH, FUNCTION, HTTP, LOG, MESSAGE, METHOD, OTHER, SQL, TASK, WEB  # noqa: F401
 
 MAX_STEPS = 1000
@@ -27,7 +27,7 @@ _set = _context.set
 
 # Fixed layouts, packed as few wide numbers. In an application each instruction of ours runs cold, so that the number
 # of instructions counts, more than what a call into C does.
-_slot_name = Struct('<QQQQ8x68sQI').pack  # version and length; id; wall; thread; name; version and state; time of state
+_slot_name = Struct('<IIQQQ8x68sQI').pack  # version; length; id; wall; thread; name; version and state; time of state
 _slot_state = Struct('<BBHI72s').pack
 _frame = Struct('<11Q').pack  # id; trace; parent; wall; duration; cpu, status and type; counts; thread; lengths; texts
 _two_numbers = Struct('<QQ')
@@ -72,8 +72,8 @@ def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WE
         if not _PLAIN.issuperset(map(type, request)):
             request = tuple([_exact(value) for value in request])
         path = request[1]
-        if kind == WEB and (_static and '.' in path and path.endswith(_static)
-                            or _ignored is not None and _ignored(request[0], path)):
+        label = _labels[request[0], path]
+        if label is None:
             return None
         now = clock()
         if now > ring.renew_at:
@@ -85,12 +85,14 @@ def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WE
         tx.name = path
         tx.kind = kind
         tx.steps = []
+        tx.whole = False
+        tx.open = 0
         tx.start = now
         tx.wall = wall = now // 1000 + ring.offset
         tx.id = identity = _random(64) or 1
         tx.thread = thread = get_ident()
         if traceparent is not None:
-            _follow(tx, traceparent, tracestate)
+            _follow(tx, traceparent, tracestate if environ is None else environ.get('HTTP_TRACESTATE'))
         if measure_cpu:
             tx.cpu = cpu_clock()
             tx.special = True
@@ -102,8 +104,7 @@ def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WE
         else:
             tx.at = at = slot.at
             slot.version = version = slot.version + 2
-            label = _labels[request[0], path]
-            ring.memory[at:at + 120] = _slot_name(version | len(label) << 32, identity, wall, thread, label, version, 0)
+            ring.memory[at:at + 120] = _slot_name(version, len(label), identity, wall, thread, label, version, 0)
         tx.state = LIVE
         _set(tx)
         ring.begun()
@@ -163,12 +164,12 @@ class Transaction(object):
 
     __slots__ = (
         'ring', 'state', 'environ', 'request', 'name', 'kind', 'steps', 'start', 'wall', 'id', 'thread', 'slot', 'at', 'body',
-        'start_response', 'answer', '__dict__', '__weakref__')
+        'start_response', 'answer', 'whole', 'open', '__dict__', '__weakref__')
 
     # What most transactions do not have. `special` is set along with the ones that the frame needs.
     special = False
-    returned = whole = False
-    status = parent = flags = cut = logs = open = cpu = 0
+    returned = False
+    status = parent = flags = cut = logs = cpu = 0
     trace = tracestate = user = attributes = error = handled = None
     about = wire.EMPTY  # attributes as they are in a frame
 
@@ -177,7 +178,7 @@ class Transaction(object):
 
     def set_name(self, name):
         """The name that transactions are grouped by: a route template."""
-        if name is self.name or self.state != LIVE:
+        if type(name) is str and name == self.name or self.state != LIVE:
             return
         try:
             if type(name) is not str:
@@ -186,9 +187,9 @@ class Transaction(object):
             at = self.at
             if at >= 0:
                 version = self.slot.version
-                label = _labels[self.request[0], name]
+                label = _label(self.request[0], name)
                 self.ring.memory[at:at + 112] = _slot_name(
-                    version | len(label) << 32, self.id, self.wall, self.thread, label, version, 0)[:112]
+                    version, len(label), self.id, self.wall, self.thread, label, version, 0)[:112]
         except BaseException:
             if not guard.ours():
                 raise
@@ -232,7 +233,7 @@ class Transaction(object):
                     raise
 
     def end(self, status=0):
-        """Ends it: one frame. Idempotent."""
+        """Ends it: one frame. `status`: a number, or a WSGI status line. Idempotent."""
         if self.state != LIVE:
             return
         try:
@@ -249,8 +250,6 @@ class Transaction(object):
                 head = _join(map(_text_of, (self.name,) + self.request))
                 size = len(head) + 10
                 steps = self.steps
-                counts = 0
-                tail = _FIVE_EMPTY + self.about
                 if steps:
                     try:
                         data = _join(steps)
@@ -259,24 +258,33 @@ class Transaction(object):
                     counts = len(steps)
                     size |= len(data) << 32
                     tail = _FIVE_EMPTY + data + self.about
-                duration = (clock() - self.start) // 1000
+                else:
+                    counts = 0
+                    tail = _FIVE_EMPTY + self.about
                 identity = self.id
-                word, flags = _status_words[self.kind, status or self.status]
-                body = _frame(identity, _process, identity, 0, self.wall, duration if duration > 0 else 0, word, counts,
-                              self.thread, size, 12) + head + tail, flags
-                if len(body[0]) > MAX_BODY:
+                word, front = _status_words[self.kind, status or self.status]
+                body = _frame(identity, _process, identity, 0, self.wall, (clock() - self.start) // 1000, word, counts,
+                              self.thread, size, 12) + head + tail, front
+                if size > MAX_PLAIN and len(body[0]) > MAX_BODY:
                     body = _encode(self, status)
             self.body = body
             slot = self.slot
             if slot is not None:
-                self.slot = None
                 ring.words32[self.at >> 2] = slot.version + 1
+                self.slot = None
                 ring.free.append(slot)
-            ring.end(body, self)
-            self.state = ENDED
-            if _get() is self:
-                _set(None)
-            self.environ = None
+            queue = ring.queue
+            place = ring.place
+            if queue or place is None:
+                ring.put(self, body)
+            else:
+                # What `put` does when nothing waits. Counted and queued in one step that nothing can come between.
+                queue.extend(zip((body,), ring.published))
+                self.state = ENDED
+                ring.move(queue, body, place)
+            # It may stay in the context: what has ended is nobody's current transaction. It holds nothing then.
+            self.environ = self.body = None
+            self.steps = ()
         except BaseException:
             # Whatever came between: finish, then let through what is not ours.
             mine = guard.ours()
@@ -288,17 +296,12 @@ class Transaction(object):
 
     def respond(self, status, headers, *more):
         """The start_response that the application gets: the server's, with a look at the status."""
-        self.answer = status
+        self.answer = status if type(status) is str else _exact(status)
         return self.start_response(status, headers, *more)
 
     def finish(self):
         """Ends it with the status that the application answered."""
-        if self.state == LIVE:
-            try:
-                status = _codes[self.answer]
-            except (AttributeError, KeyError, TypeError):
-                status = _code(getattr(self, 'answer', None))
-            self.end(status)
+        self.end(self.answer)
 
     # -- steps
 
@@ -419,6 +422,7 @@ def _choose(options):
     client_of = _behind(proxies, options['trace_http_client_ip_header_key']) if proxies else None
     measure_cpu = bool(options['trace_cpu'] and cpu_clock)
     _status_words.clear()
+    _labels.clear()
     error_from = 400 if options['transaction_status_error_enable'] else 500
     MAX_STEPS = options['profile_step_max_count']
 
@@ -508,22 +512,21 @@ def _step(tx, kind, state, a, b, c, d):
 
 
 class Statements(dict):
-    """What is the same in all steps with one statement of one database, made once: `statements[text]`."""
+    """What is the same in all steps with one statement of one database, made once: `statements[text]`.
 
-    __slots__ = ('system', 'target', 'tail')
+    The step's first eight bytes; the rest of it from the repetitions on; state and length for the slot; its text there.
+    """
+
+    __slots__ = ('tail',)
 
     def __init__(self, system, target):
-        self.system = system
-        self.target = target
         self.tail = wire.text(system) + wire.text(target)
 
     def __missing__(self, statement):
         text = wire.text(statement)
         tail = text + self.tail + _EMPTY
         shown = text[2:74]
-        made = (
-            wire.step_front(len(tail), SQL), wire.ONCE + tail,
-            _shown(2, len(shown)), shown)
+        made = wire.step_front(len(tail), SQL), wire.ONCE + tail, _shown(2, len(shown)), shown
         if len(text) <= MAX_STATEMENT and type(statement) is str:
             if len(self) >= MAX_STATEMENTS:
                 self.clear()
@@ -548,55 +551,77 @@ def statements_of(system, target):
     return found
 
 
-def leaf_begin(tx, made):
-    """Begins a step that has none below it and is recorded at its end: when it began. `made` is from Statements."""
-    started = clock()
-    at = tx.at
-    if at >= 0:
-        ring = tx.ring
-        if ring.alive[0]:
-            memory = ring.memory
-            memory[at + 112:at + 192] = _leaf_state(
-                made[2], len(tx.steps) & 0xffff, (started - tx.start) // 1000000 & 0xffffffff, made[3])
-            if memory[tx.slot.wanted_at] != _IDLE:
-                _take_stack(tx)
-    return started
+def traced_execute(original):
+    """For sqlite3's cursors, whose C code takes no time worth a step object: the method `(self, statement, ...)` with
+    a step around it, which is recorded when it ends. The statements are those of `cursor.connection._whatap`."""
+    def execute(self, *args):
+        tx = _get()
+        if tx is None or tx.state != LIVE:
+            return original(self, *args)
+        try:
+            statement = args[0]
+            front, back, state, text = self.connection._whatap[
+                statement if type(statement) is str else _plain_text(statement)]
+            started = clock()
+            after = started - tx.start
+            slot = tx.slot
+            if slot is not None:
+                slot.doing[:] = _leaf_state(state, 0, after // 1000000, text)
+                if after > STACKS_FROM and tx.ring.memory[slot.wanted_at] != _IDLE:
+                    _take_stack(tx)
+        except BaseException:
+            _unusual_execute()
+            return original(self, *args)
+        try:
+            result = original(self, *args)
+        except BaseException:
+            _leaf(tx, back, after, started, -1, wire.STEP_FAILED, sys.exc_info()[1])
+            raise
+        try:
+            steps = tx.steps
+            if tx.open or tx.state != LIVE or len(steps) >= MAX_STEPS:
+                _leaf(tx, back, after, started, self.rowcount, 0, None)
+            else:
+                steps.append(front + _leaf_times(after // 1000, (clock() - started) // 1000, self.rowcount) + back)
+                if slot is not None:
+                    slot.doing[0] = _IDLE
+        except BaseException:
+            if not guard.ours():
+                raise
+        return result
+    return execute
 
 
-def leaf_end(tx, made, started, value):
-    """Ends it. `value`: rows."""
-    steps = tx.steps
-    if tx.state != LIVE or len(steps) >= MAX_STEPS or tx.open:
-        return _leaf_end_specially(tx, made, started, value, 0, None)
-    steps.append(made[0] + _leaf_times((started - tx.start) // 1000, (clock() - started) // 1000, value) + made[1])
-    at = tx.at
-    if at >= 0:
-        tx.ring.memory[at + 112] = _IDLE
-
-
-def leaf_failed(tx, made, started, error):
-    """Inside an except block: the statement raised."""
+def _leaf(tx, back, after, started, value, flags, error):
+    """The end of a step that failed, lies below another one, or comes too late."""
     try:
-        _leaf_end_specially(tx, made, started, -1, wire.STEP_FAILED, errors.short(error))
+        if tx.state != LIVE or len(tx.steps) >= MAX_STEPS:
+            cut(tx)
+            return
+        if tx.slot is not None:
+            tx.slot.doing[0] = _IDLE
+        tail = back[12:]
+        if error is not None:
+            tail = tail[:-2] + wire.encode(errors.short(error))
+        tx.steps.append(wire.step(SQL, flags, tx.open, _micros(after), _micros(clock() - started), _value(value), 1, 0, tail))
     except BaseException:
         if not guard.ours():
             raise
 
 
-def _leaf_end_specially(tx, made, started, value, flags, failure):
-    if tx.state != LIVE or len(tx.steps) >= MAX_STEPS:
-        cut(tx)
-        return
-    tail = made[1][12:]
-    if failure is not None:
-        tail = tail[:-2] + wire.encode(failure)
-    tx.steps.append(wire.step(SQL, flags, tx.open, _micros(started - tx.start), _micros(clock() - started), _value(value),
-                              1, 0, tail))
-    at = tx.at
-    if at >= 0 and tx.ring.alive[0]:
-        tx.ring.memory[at + 112] = _IDLE
+def _plain_text(value):
+    return value if type(value) in _TEXTS else None
 
 
+def _unusual_execute():
+    """Inside an except block. A cursor that was never initialised, a call without a statement: the library will say so."""
+    kind = sys.exc_info()[0]
+    if not issubclass(kind, (AttributeError, IndexError)) and kind.__module__ != 'sqlite3' and not guard.ours():
+        raise
+
+
+# Only transactions that have been running for a while are asked for their stack.
+STACKS_FROM = 100 * 1000000
 _leaf_times = Struct('<IIi').pack
 _leaf_state = Struct('<2sHI72s').pack
 _shown = Struct('<BB').pack
@@ -644,21 +669,20 @@ def _end_after_all(tx):
     """The end was interrupted, or failed: once more, without doing anything twice."""
     try:
         ring = tx.ring
+        slot = tx.slot
+        if slot is not None:
+            ring.words32[tx.at >> 2] = slot.version + 1
+            tx.slot = None
+            ring.free.append(slot)
         body = getattr(tx, 'body', None)
         if tx.state == LIVE:
             if body is None:
-                next(rings.zip(ring.published, ring.lost_encode))
+                next(zip(ring.published, ring.lost_encode))
             elif not ring.holds(body):
-                ring.end(body, tx)
+                ring.queue.extend(zip((body,), ring.published))
             tx.state = ENDED
-        slot = tx.slot
-        if slot is not None:
-            tx.slot = None
-            ring.words32[tx.at >> 2] = slot.version + 1
-            ring.free.append(slot)
-        if _get() is tx:
-            _set(None)
-        tx.body = tx.environ = None
+        tx.environ = tx.body = None
+        tx.steps = ()
         ring.drain()
     except BaseException:
         if not guard.ours():
@@ -666,12 +690,13 @@ def _end_after_all(tx):
 
 
 def _encode(tx, status):
-    """The frame of any transaction, without its place: (bytes from 32 on, flags)."""
-    word, flags = _status_words[tx.kind, status or tx.status]
-    flags |= tx.flags
+    """The frame of any transaction, without its place: (bytes from 32 on, first word)."""
+    status = status or tx.status
+    word, front = _status_words[tx.kind, status]
+    flags = front >> 32 | tx.flags
     error = tx.error
     if tx.handled is not None:
-        if error is None and (flags & wire.FLAG_ERROR or not status):
+        if error is None and (flags & wire.FLAG_ERROR or not _number(status)):
             error = tx.handled[0]
         else:
             _error_step(tx)
@@ -694,12 +719,15 @@ def _encode(tx, status):
         word = word & ~_NO_CPU | _cpu_since(tx.cpu)
     return _frame(
         tx.id, trace_a, trace_b, tx.parent, tx.wall, duration if duration > 0 else 0, word,
-        count | min(tx.cut, 0xffffffff) << 32, tx.thread, len(head) | len(data) << 32, 12) + head + data + attributes, flags
+        count | min(tx.cut, 0xffffffff) << 32, tx.thread, len(head) | len(data) << 32, 12) + head + data + attributes, (
+            wire.KIND | flags << 32)
 
 
 # A frame, with its first 32 bytes, is at most a quarter of a ring.
 MAX_BODY = 65536 - 32
 MAX_HEAD = 36000
+# Below this, the lengths of texts and (above 32 bits) of steps say that a frame is small enough.
+MAX_PLAIN = 20000
 MAX_LONG = 1000
 MAX_ATTRIBUTE_BYTES = 16000
 MAX_VALUE = 1000
@@ -723,18 +751,28 @@ _abouts = _Abouts()
 
 
 class _StatusWords(dict):
-    """The word of a frame that holds no CPU time, the status and the type; and the flags that the status sets."""
+    """By type and status: the word of a frame that holds no CPU time, the status and the type; the first word of a
+    frame, with the flags that the status sets."""
 
     __slots__ = ()
 
     def __missing__(self, key):
         kind, status = key
-        number = int(status) if isinstance(status, int) and 0 < status <= 0xffff else 0
+        number = _number(status)
         flags = wire.FLAG_ERROR if number >= error_from else 0
-        found = _NO_CPU | number << 32 | kind << 48, flags
-        if type(status) is int and len(self) < 1000:
+        found = _NO_CPU | number << 32 | kind << 48, wire.KIND | flags << 32
+        if type(status) in (int, str) and len(self) < 1000:
             self[key] = found
         return found
+
+
+def _number(status):
+    """A status as a number, of a number or a status line; 0 if it is neither."""
+    if isinstance(status, int):
+        return int(status) if 0 < status <= 0xffff else 0
+    if type(status) is str and len(status) >= 3 and status[:3].isdigit():
+        return int(status[:3])
+    return 0
 
 
 _status_words = _StatusWords()
@@ -821,33 +859,32 @@ def _exact(value):
     return data if PY2 else data.decode('utf-8')
 
 
+def _label(method, name):
+    """Method and name as a slot shows them."""
+    if method is None:
+        return wire.clean(name)[:68]
+    return (wire.clean(method)[:16] + b' ' + wire.clean(name))[:68]
+
+
 class _Labels(dict):
-    """Method and name as a slot shows them, by both."""
+    """What a slot shows, by method and path; None for requests that are not traced."""
 
     __slots__ = ()
 
     def __missing__(self, key):
-        method, name = key
-        label = wire.clean(name)[:68] if method is None else (wire.clean(method)[:16] + b' ' + wire.clean(name))[:68]
+        method, path = key
+        label = _label(method, path)
+        if method is not None and ('.' in path and _static and path.endswith(_static)
+                                   or _ignored is not None and _ignored(method, path)):
+            label = None
         if len(self) >= 1000:
             self.clear()
-        self[key] = label
+        if len(path) <= 500:
+            self[key] = label
         return label
 
 
 _labels = _Labels()
-
-
-def _code(line):
-    """The number of a status line."""
-    code = int(line[:3]) if type(line) is str and len(line) >= 3 and line[:3].isdigit() else 0
-    if code and len(_codes) < MAX_CODES:
-        _codes[line] = code
-    return code
-
-
-_codes = {}
-MAX_CODES = 500
 
 
 def _trace_text(tx):

@@ -32,11 +32,11 @@ MAX_CACHED = 1000
 
 _length = Struct('<H').pack
 _fixed = Struct('<Q16sQQQIHBxIIQIIB7x').pack
-_place = Struct('<QQQ').pack  # kind, version, fixed bytes and flags; ring; sequence
-_word = Struct('<Q').pack
+pack_place = Struct('<QQQ').pack  # kind, version, fixed bytes and flags; ring; sequence
+pack_word = Struct('<Q').pack
 pack_step = Struct('<IBBHIIiIQ').pack
 
-_GAPS = [b'\0' * (-size % 8) for size in range(8)]
+GAPS = [b'\0' * (-size % 8) for size in range(8)]
 EMPTY = b'\0\0'
 FOUR_EMPTY = EMPTY * 4
 
@@ -125,14 +125,14 @@ def transaction(flags, identity, trace, parent, start, duration, cpu, status, ki
                   len(head), len(steps), 12) + head + steps + attributes
 
 
-def sealed(body, flags, ring, sequence, position):
-    """The whole frame for this place, with the gap behind it."""
-    data = _place(_KIND | flags << 32, ring, sequence) + body
+def sealed(body, front, ring, sequence, position):
+    """The whole frame for this place, with the gap behind it. `front`: KIND, and the flags above 32 bits."""
+    data = pack_place(front, ring, sequence) + body
     size = len(data) + 8
-    return _word(size | crc32(data, crc32(_word(position))) << 32) + data + _GAPS[size & 7]
+    return pack_word(size | crc32(data, crc32(pack_word(position))) << 32) + data + GAPS[size & 7]
 
 
-_KIND = KIND_TRANSACTION | 1 << 8 | FIXED_BYTES << 16
+KIND = KIND_TRANSACTION | 1 << 8 | FIXED_BYTES << 16
 
 
 def step(kind, flags, parent, start, duration, value, repeat, span, tail):

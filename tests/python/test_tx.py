@@ -282,7 +282,7 @@ class Decorators(Traced):
         self.calls = []
 
     def names(self, count):
-        return [(frame['name'].split('.')[-1], frame['type'], frame['error_class']) for frame in self.collector.wait(count + 1)[1:]]
+        return [(frame['name'].split('.')[-1], frame['type'], frame['error_class']) for frame in self.others(count)]
 
     def test_functions_are_called_once_and_stay_what_they_are(self):
         @whatap.method_profiling

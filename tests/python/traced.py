@@ -1,4 +1,5 @@
 """Test cases with the tracer in their own process and a collector in a thread."""
+import time
 import unittest
 
 import support
@@ -40,13 +41,23 @@ class Traced(unittest.TestCase):
             if self.ring.mapping is not None:
                 return
             self.ring.link.next_try = 0
-            import time
             time.sleep(0.005)
         self.fail('not attached')
 
     def request(self, path='/', status=200, **more):
         tx = transactions.begin('GET', path, **more)
         tx.end(status)
+
+    def others(self, count):
+        """The first frames that are not from `attach`."""
+        found = []
+        for _ in range(1000):
+            found = [frame for frame in self.collector.frames() if frame['path'] != '/attach']
+            if len(found) >= count:
+                break
+            self.ring.drain()
+            time.sleep(0.005)
+        return found
 
     def counters(self):
         self.collector.poll()

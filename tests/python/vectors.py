@@ -27,7 +27,7 @@ def encode(wire, frame):
         frame['flags'], int(frame['id'], 16), binascii.unhexlify(frame['trace'].encode('ascii')), int(frame['parent'], 16),
         frame['start'], frame['duration'], frame['cpu'], frame['status'], frame['type'], frame['cut'], frame['thread'],
         head, steps, len(frame['steps']), wire.attributes(frame['attributes']))
-    data = wire.sealed(body, frame['flags'], int(frame['ring'], 16), frame['sequence'], frame['position'])
+    data = wire.sealed(body, wire.KIND | frame['flags'] << 32, int(frame['ring'], 16), frame['sequence'], frame['position'])
     return data[:len(body) + 32]
 
 

@@ -3,6 +3,7 @@ import sys
 
 from whatap import guard, hooks, tx as transactions
 from whatap.instrument import wsgi
+from whatap.tx import LIVE
 
 
 def instrument(module):
@@ -10,7 +11,7 @@ def instrument(module):
     flask = module.Flask
     hooks.wrap(flask, '__call__', wsgi.wrap_method)
     # Applications may be put behind middleware by either name.
-    hooks.wrap(flask, 'wsgi_app', wsgi.wrap_method)
+    hooks.wrap(flask, 'wsgi_app', wsgi.wrap_inner_method)
     hooks.wrap(flask, 'full_dispatch_request', _named)
     hooks.wrap(flask, 'handle_exception', _unhandled)
     hooks.wrap(flask, 'handle_user_exception', lambda original: _handled(original, module.HTTPException))
@@ -21,19 +22,19 @@ def instrument(module):
 
 def _named(original):
     """Around `full_dispatch_request`: the URL has been matched, nothing has been called yet."""
-    current = transactions.current
+    context = transactions._get
 
-    def wrapper(self, *args, **kwargs):
-        tx = current()
-        if tx is None:
-            return original(self, *args, **kwargs)
+    def wrapper(self, *args):
+        tx = context()
+        if tx is None or tx.state != LIVE:
+            return original(self, *args)
         try:
             rule = tx.environ['werkzeug.request'].url_rule
             if rule is not None:
                 tx.set_name(rule.rule)
         except BaseException:
             _note()
-        response = original(self, *args, **kwargs)
+        response = original(self, *args)
         try:
             if type(response.response) is list and not response._on_close:
                 # Nothing of it is made while it is sent: it need not be followed.

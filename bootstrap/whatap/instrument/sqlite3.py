@@ -80,34 +80,7 @@ MAX_FACTORIES = 100
 
 
 def _cursor_class(base):
-    current = transactions.current
-    begin, end, failed = transactions.leaf_begin, transactions.leaf_end, transactions.leaf_failed
-
-    def traced(original):
-        def execute(self, *args):
-            tx = current()
-            if tx is None:
-                return original(self, *args)
-            try:
-                sql = args[0]
-                statement = self.connection._whatap[sql if type(sql) is str else _plain(sql)]
-                started = begin(tx, statement)
-            except BaseException:
-                _unusual()
-                return original(self, *args)
-            try:
-                result = original(self, *args)
-            except BaseException:
-                failed(tx, statement, started, sys.exc_info()[1])
-                raise
-            try:
-                end(tx, statement, started, self.rowcount)
-            except BaseException:
-                if not guard.ours():
-                    raise
-            return result
-        return execute
-
+    traced = transactions.traced_execute
     execute, executemany, executescript = traced(base.execute), traced(base.executemany), traced(base.executescript)
     return _subclass(base, (), execute=execute, executemany=executemany, executescript=executescript)
 
@@ -189,20 +162,8 @@ def _subclass(base, slots, **methods):
     return made
 
 
-def _plain(sql):
-    return sql if type(sql) in _TEXTS else None
-
-
 def _path(database):
     """The text of a path object, which is asked only if it is one of pathlib's own."""
     if getattr(type(database), '__module__', '').partition('.')[0] == 'pathlib':
         return str(database)
     return None
-
-
-def _unusual():
-    """Inside an except block. A cursor or connection that was never initialised, a call without a statement: the
-    module will say so."""
-    if not issubclass(sys.exc_info()[0], (AttributeError, IndexError, sys.modules['sqlite3.dbapi2'].Error)):
-        if not guard.ours():
-            raise

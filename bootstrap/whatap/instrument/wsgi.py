@@ -7,7 +7,7 @@ goes through as the same object; another iterable is followed to its end, by its
 import sys
 
 from whatap import guard, tx as transactions
-from whatap._compat import is_ascii, latin, next_of
+from whatap._compat import is_ascii, latin, map, next_of
 
 _begin = transactions.begin_with
 
@@ -46,7 +46,23 @@ def wrap_method(original):
         except BaseException:
             failed(tx)
             raise
+        if tx.whole:
+            tx.end(tx.answer)
+            return result
         return returned(tx, result)
+    return wrapper
+
+
+def wrap_inner_method(original):
+    """The same for a method that the wrapped one calls for the same request."""
+    traced = wrap_method(original)
+    context = transactions._get
+
+    def wrapper(self, environ, start_response):
+        tx = context()
+        if tx is not None and tx.environ is environ:
+            return original(self, environ, start_response)
+        return traced(self, environ, start_response)
     return wrapper
 
 
@@ -56,12 +72,16 @@ def begin_request(environ, start_response=None):
     try:
         get = environ.get
         request = tuple(map(get, _REQUEST))
-        path = request[1]
-        if path is None or get('SCRIPT_NAME') or transactions.client_of is not None or not is_ascii(path):
+        try:
+            usual = is_ascii(request[1])
+        except TypeError:
+            usual = False
+        if not usual or get('SCRIPT_NAME') or transactions.client_of is not None:
             request = _unusual(request, get)
-        tx = _begin(request, environ, get('HTTP_TRACEPARENT'), get('HTTP_TRACESTATE'))
+        tx = _begin(request, environ, get('HTTP_TRACEPARENT'))
         if tx is not None:
             tx.start_response = start_response
+            tx.answer = None
         return tx
     except BaseException:
         mine = guard.ours()
