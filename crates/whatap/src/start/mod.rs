@@ -8,6 +8,7 @@ mod python_path;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +45,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(program) => program,
         Err(error) => return cannot_start(&arguments, &error),
     };
-    let environment = traced(&arguments, &program);
+    // Not even a fault of our own may keep the command from starting.
+    let environment =
+        catch_unwind(AssertUnwindSafe(|| traced(&arguments, &program))).unwrap_or(None);
     if arguments.dry_run {
         print(&describe(&program, environment.as_ref()));
         return ExitCode::SUCCESS;
