@@ -408,8 +408,10 @@ class Ring(object):
 
     def _empty(self, until):
         """Moves all of the queue into the ring, as long as the collector makes room."""
-        if self.mapping is None and self.queue:
-            self._look_for_collector(FIRST_WAIT)
+        if self.mapping is None and self.queue and _launch.launch is not None:
+            if self.link is not None and not self.link.waiting:
+                self.link.next_try = 0
+            self._look_for_collector(max(until - clock(), 0) / 1e9)
         self.drain()
         while self.queue and self.mapping is not None and clock() < until:
             tail = self.words[TAIL]
