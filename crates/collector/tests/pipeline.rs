@@ -1,5 +1,6 @@
 //! Frames in, OTLP out: what a server gets to see of a transaction, and what it never sees.
 
+use proptest::prelude::*;
 use prost::Message;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -709,4 +710,104 @@ fn any_frame_is_encoded_without_a_panic() {
         attributes: vec![(odd, long), ("", "")],
     });
     assert_eq!(scene.sent().transactions, 1);
+}
+
+/// What an application, its users and a broken tracer can put into a step.
+type AnyStep = (u8, u8, Option<u16>, (u32, u32, i32, u32, u64), [String; 4]);
+
+fn any_step() -> impl Strategy<Value = AnyStep> {
+    let text = prop_oneof![
+        "\\PC{0,40}",
+        "[a-z:/@?=.'\"0-9-]{0,60}",
+        Just("host:5432/db".to_owned()),
+        Just("http://u:p@h:1/a/1?b#c".to_owned()),
+        Just("E: password=x".to_owned()),
+    ];
+    let numbers = (
+        any::<u32>(),
+        any::<u32>(),
+        any::<i32>(),
+        any::<u32>(),
+        any::<u64>(),
+    );
+    let texts = [text.clone(), text.clone(), text.clone(), text];
+    (
+        0_u8..12,
+        any::<u8>(),
+        proptest::option::of(0_u16..9),
+        numbers,
+        texts,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    #[test]
+    fn whatever_a_frame_holds_a_server_can_read_it(
+        steps in proptest::collection::vec(any_step(), 0..12),
+        texts in proptest::collection::vec("\\PC{0,50}", 12),
+        numbers in (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u16>(), any::<u8>()),
+        trace in any::<[u8; 16]>(),
+    ) {
+        let mut scene = Scene::new();
+        let (flags, id, start_us, duration_us, status, work) = numbers;
+        let text = |at: usize| texts[at].as_str();
+        let head = Frame {
+            flags,
+            id: id.max(1),
+            trace,
+            start_us,
+            duration_us,
+            status,
+            work: Work(work),
+            name: text(0),
+            method: text(1),
+            path: text(2),
+            host: text(3),
+            client: text(4),
+            user_agent: text(5),
+            referer: text(6),
+            user: text(7),
+            error_class: text(8),
+            error_message: text(9),
+            error_stack: text(10),
+            tracestate: text(11),
+            ..request(1)
+        };
+        let steps: Vec<Step<'_>> = steps
+            .iter()
+            .map(|(kind, flags, parent, (start_us, duration_us, value, repeat, span), [a, b, c, d])| Step {
+                kind: StepKind(*kind),
+                flags: *flags,
+                parent: *parent,
+                start_us: *start_us,
+                duration_us: *duration_us,
+                value: *value,
+                repeat: *repeat,
+                span: *span,
+                a,
+                b,
+                c,
+                d,
+            })
+            .collect();
+        let events = [StepKind::MESSAGE, StepKind::ERROR, StepKind::LOG, StepKind::STACK];
+        let spans = steps.iter().filter(|step| !events.contains(&step.kind)).count();
+        let logs = steps.iter().filter(|step| step.kind == StepKind::LOG).count();
+        let bytes = Draft { head, steps, attributes: vec![(text(0), text(1))] }.encode(0);
+        let info = scene.info.clone();
+        scene.pipeline().take(at(10), &info, &Frame::decode(&bytes).unwrap());
+        let sent = scene.sent();
+        prop_assert_eq!(sent.transactions, 1);
+        prop_assert_eq!(sent.transactions().len(), 1);
+        // The first of its name keeps its steps.
+        prop_assert_eq!(sent.spans.len(), 1 + spans);
+        prop_assert_eq!(sent.logs.len(), logs);
+        for span in &sent.spans {
+            prop_assert!(span.trace_id.len() == 16 && span.trace_id != [0; 16]);
+            prop_assert!(span.span_id.len() == 8 && span.span_id != [0; 8]);
+            prop_assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
+        }
+    }
 }
