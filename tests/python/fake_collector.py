@@ -2,7 +2,7 @@
 
 In process as a thread, `Collector(name).start()`, or as a program that can be stopped and killed:
 
-    fake_collector.py NAME [--skim]     commands on stdin: frames, counters, quit; one line of JSON each on stdout
+    fake_collector.py NAME [--skim] [--forget] [--busy]     commands on stdin: frames, counters, quit; one line of JSON each on stdout
 """
 import ctypes
 import errno
@@ -233,6 +233,9 @@ class Collector(object):
 def main():
     collector = Collector(sys.argv[1])
     collector.skims = '--skim' in sys.argv
+    collector.keep = '--forget' not in sys.argv
+    if '--busy' in sys.argv:
+        collector.interval = 0
     collector.start()
     print('ready')
     sys.stdout.flush()
