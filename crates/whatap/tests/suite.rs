@@ -277,6 +277,8 @@ fn the_batch_agent_starts_and_stays() {
         .run(&["whatap-start-batch-agent"])
         .status(0)
         .stdout(&format!("runs already {}\n", home.display()));
+    // Longer than the file lets an agent without applications live.
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
     scene.run(&["whatap-stop-agent", "--batch"]).status(0);
 }
 
@@ -364,4 +366,19 @@ fn users_do_not_meet_each_others_agents() {
     ours(first.0, &first.1, &["whatap-stop-agent", "--all"]).status(0);
     ours(first.0, &first.1, &["whatap-stop-agent"]).status(3);
     ours(second.0, &second.1, &["whatap-stop-agent"]).status(0);
+}
+
+#[test]
+fn an_agent_without_applications_ends_by_itself() {
+    let scene = Scene::new().conf("agent_linger_sec=1\n");
+    scene.start(&["true"]).status(0);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let runs = |scene: &Scene| {
+        let seen = scene.run(&["whatap-doctor"]);
+        !seen.stdout.contains("does not run for this home")
+    };
+    while runs(&scene) {
+        assert!(std::time::Instant::now() < deadline, "it still runs");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }
