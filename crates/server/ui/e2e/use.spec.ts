@@ -160,6 +160,20 @@ test('live figures move by themselves', async ({ page, watched }) => {
   await expect.poll(() => area.getAttribute('data-from'), { timeout: 12_000 }).not.toBe(before);
 });
 
+test('values under the pointer stay while new ones arrive, in every chart at once', async ({ page, watched }) => {
+  await watched.open('normal');
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+  const plot = page.getByRole('application', { name: /^Response time/ });
+  await plot.scrollIntoViewIfNeeded();
+  const box = (await plot.boundingBox())!;
+  await page.mouse.move(box.x + box.width / 2, box.y + 50);
+  await page.mouse.move(box.x + box.width / 2 + 3, box.y + 52);
+  const values = page.locator('.chart .legend b');
+  await expect.poll(() => values.count()).toBeGreaterThan(8);
+  await page.waitForTimeout(2500);
+  expect(await values.count()).toBeGreaterThan(8);
+});
+
 test('without a live stream the page asks, says so, and still shows data', async ({ page, watched }) => {
   watched.expected.push(/503/);
   await watched.open('nolive');

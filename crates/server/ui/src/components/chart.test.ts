@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { niceMax, settledMax, stack, ticks } from './chart';
+import { alone, niceMax, settledMax, stack, ticks } from './chart';
 
 describe('an axis', () => {
   it('ends a little above the data, at a round number', () => {
@@ -21,6 +21,14 @@ describe('an axis', () => {
     expect(settledMax(100, 50, false)).toBe(100);
     expect(settledMax(100, 20, true)).toBe(100);
     expect(settledMax(100, 20, false)).toBe(20);
+  });
+});
+
+describe('points', () => {
+  it('are shown where no line can be', () => {
+    expect(alone([1, null, 2, 3, null, 0])).toEqual([0, 5]);
+    expect(alone([])).toEqual([]);
+    expect(alone([7])).toEqual([0]);
   });
 });
 

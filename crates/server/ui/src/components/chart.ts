@@ -46,3 +46,12 @@ export function settledMax(current: number, wanted: number, reading: boolean): n
   if (wanted >= current) return wanted;
   return reading || wanted > current * 0.45 ? current : wanted;
 }
+
+/** Values without a neighbour: a line through one point would not be seen. */
+export function alone(values: ArrayLike<number | null | undefined> | undefined): number[] {
+  const found: number[] = [];
+  for (let i = 0; values && i < values.length; i += 1) {
+    if (values[i] != null && values[i - 1] == null && values[i + 1] == null) found.push(i);
+  }
+  return found;
+}

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { HitCell } from '../api/types';
-import { HitGrid, LEVELS, ROWS, ZOOMS, rectOf, rectOfSelection, rowOfLevel, rowsToTimes, selectionOf, type CellRect } from './hitmap';
-import { SECOND, type Grid } from './url';
+import { HitGrid, LEVELS, ROWS, ZOOMS, rectOf, rectOfSelection, rowOfLevel, rowsToTimes, selectionOf, timeLabels, type CellRect } from './hitmap';
+import { DAY, HOUR, MINUTE, SECOND, liveGrid, type Grid } from './url';
 
 const GRID: Grid = { from: 1000 * SECOND, to: 1600 * SECOND, column: 5 * SECOND, columns: 120 };
 
@@ -103,4 +103,17 @@ describe('the window', () => {
     grid.replaceColumns([[0, 0, 1, 1], [GRID.from, 500, 1, 1], [GRID.to, 0, 1, 0]]);
     expect(grid.total()).toEqual({ hit: 0, error: 0 });
   });
+});
+
+describe('labels of time', () => {
+  const now = 1_763_719_200 * SECOND + 123;
+  const style = { locale: 'en', utc: true };
+  for (const width of [10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY]) {
+    it(`are round over ${width / MINUTE} minutes, and far enough apart`, () => {
+      const labels = timeLabels(liveGrid(width, now), 9, style);
+      expect(labels.length).toBeGreaterThan(4);
+      for (let i = 1; i < labels.length; i += 1) expect(labels[i]!.column - labels[i - 1]!.column).toBeGreaterThanOrEqual(9);
+      for (const { text } of labels) expect(text).toMatch(width <= 10 * MINUTE ? /^\d\d:\d\d$/ : width <= 6 * HOUR ? /^\d\d:[0-5][05]$/ : width === DAY ? /^\d[02468]:00$/ : /^Nov \d+$/);
+    });
+  }
 });

@@ -2,7 +2,8 @@
 // Pure; the drawing is in components/Hitmap.svelte.
 
 import type { HitCell } from '../api/types';
-import type { Grid } from './url';
+import * as fmt from './format';
+import { DAY, HOUR, MINUTE, SECOND, type Grid } from './url';
 
 const MS = 1000;
 
@@ -205,4 +206,26 @@ export function shade(count: number): number {
   if (count <= 5) return 1;
   if (count <= 20) return 2;
   return 3;
+}
+
+/** What people count time in. */
+const LABEL_STEPS = [
+  5 * SECOND, 15 * SECOND, 30 * SECOND, MINUTE, 2 * MINUTE, 3 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR,
+  DAY, 2 * DAY, 7 * DAY,
+];
+
+/** Labels of the columns in which a round time begins, at least `apart` columns from each other. */
+export function timeLabels(grid: Grid, apart: number, style: fmt.Style): { column: number; text: string }[] {
+  const step = LABEL_STEPS.find((one) => one >= apart * grid.column) ?? 7 * DAY;
+  // Round in the zone that is shown.
+  const shift = style.utc ? 0 : -new Date(grid.from / 1000).getTimezoneOffset() * MINUTE;
+  const labels: { column: number; text: string }[] = [];
+  for (let column = 0; column < grid.columns; column += 1) {
+    const t = grid.from + column * grid.column;
+    const round = Math.ceil((t + shift) / step) * step - shift;
+    if (round >= t + grid.column) continue;
+    const text = step >= DAY ? fmt.day(round, style) : step >= MINUTE ? fmt.minute(round, style) : fmt.clock(round, style);
+    labels.push({ column, text });
+  }
+  return labels;
 }

@@ -4,7 +4,7 @@ import { api, type Scope } from '../api/client';
 import type { LiveFrame, Meter } from '../api/types';
 import { HitGrid } from './hitmap';
 import { live } from './live.svelte';
-import { COLUMN_UNIT, SECOND, gridOf, liveGrid, type Grid, type TimeRange } from './url';
+import { COLUMN_UNIT, MINUTE, SECOND, gridOf, liveGrid, type Grid, type TimeRange } from './url';
 
 /** Late arrivals are looked for this many columns back, each time a column ends. */
 const TAIL = 12;
@@ -16,6 +16,8 @@ export class HomeData {
   /** One for each column. */
   points = $state.raw<(Meter | null)[]>([]);
   total = $state.raw<Meter | null>(null);
+  /** The last minute, where steps are too long to say what is going on now. */
+  lately = $state.raw<Meter | null>(null);
   error = $state<string | null>(null);
   loaded = $state(false);
   hits = new HitGrid(this.grid);
@@ -58,9 +60,10 @@ export class HomeData {
     const grid = this.currentGrid();
     const { signal } = this.controller;
     try {
-      const [meters, hitmap] = await Promise.all([
+      const [meters, hitmap, lately] = await Promise.all([
         api.meters(grid, this.scope, grid.column / SECOND, signal),
         api.hitmap(grid, this.scope, grid.columns, signal),
+        this.range?.live && grid.column > COLUMN_UNIT ? this.lastMinute(signal) : null,
       ]);
       this.grid = grid;
       this.hits = new HitGrid(grid);
@@ -68,12 +71,18 @@ export class HomeData {
       if (hitmap.column_us === grid.column) this.hits.replace(hitmap.from, hitmap.to, hitmap.column_us, hitmap.cells);
       this.points = placed(new Array<Meter | null>(grid.columns).fill(null), grid, meters.points);
       this.total = meters.total;
+      this.lately = lately;
       this.error = null;
       this.loaded = true;
       this.version += 1;
     } catch (error) {
       if (!signal.aborted) this.error = error instanceof Error ? error.message : String(error);
     }
+  }
+
+  private async lastMinute(signal: AbortSignal): Promise<Meter> {
+    const to = Math.floor(live.now / COLUMN_UNIT) * COLUMN_UNIT;
+    return (await api.meters({ from: to - MINUTE, to }, this.scope, 5, signal)).total;
   }
 
   private take(frame: LiveFrame): void {
