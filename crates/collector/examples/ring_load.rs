@@ -80,9 +80,20 @@ fn start(home: &Path) -> Child {
 
 fn measure(load: &Load, home: &Path, pid: u32, sink: &Sink, idle: u64) {
     let name = instance::name(home);
-    let mut tracers: Vec<Tracer> = (0..load.rings)
-        .map(|_| Tracer::attach(&name, None).expect("a ring"))
-        .collect();
+    let mut waits = Vec::new();
+    let mut attach = || {
+        let started = Instant::now();
+        let tracer = Tracer::attach(&name, None).expect("a ring");
+        waits.push(started.elapsed().as_secs_f64() * 1e3);
+        tracer
+    };
+    let mut tracers: Vec<Tracer> = (0..load.rings).map(|_| attach()).collect();
+    // The first one waits for the collector's start.
+    waits.remove(0);
+    waits.sort_by(f64::total_cmp);
+    if let (Some(median), Some(worst)) = (waits.get(waits.len() / 2), waits.last()) {
+        println!("attach         {median:>10.2} ms median, {worst:.2} ms worst");
+    }
     std::thread::sleep(Duration::from_millis(500));
     let rss_before = rss(pid);
     let before = cpu(pid);

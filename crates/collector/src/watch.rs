@@ -105,6 +105,8 @@ struct Watchdog {
     life: Option<Life>,
     next_look: Instant,
     server: Server,
+    /// HUP came: whoever reads files is to read them again.
+    reload: bool,
     /// Connections of those who asked us to stop: they close when we end.
     until_end: Vec<OwnedFd>,
 }
@@ -139,6 +141,7 @@ impl Watchdog {
             life,
             next_look: Instant::now(),
             server,
+            reload: false,
             until_end: Vec::new(),
         })
     }
@@ -241,6 +244,7 @@ impl Watchdog {
             if number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32 {
                 end = Some(End::Stop);
             }
+            self.reload |= number == Signal::SIGHUP as i32;
         }
         self.server.reap();
         end
@@ -351,6 +355,9 @@ impl<'a> Holder<'a> {
             match self.dog.heed_signals() {
                 Some(End::Stop) if self.ending.is_none() => self.tell_to_leave(CLIENTS_MS, false),
                 _ => {}
+            }
+            if std::mem::take(&mut self.dog.reload) {
+                self.pass_on(Signal::SIGHUP);
             }
             self.serve_collector();
             self.drop_gone_waiters();
@@ -522,6 +529,12 @@ impl<'a> Holder<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn pass_on(&self, signal: Signal) {
+        if let Some(collector) = &self.collector {
+            signal_to(&collector.child, signal);
         }
     }
 
@@ -758,8 +771,7 @@ impl Server {
 
     fn stop(&mut self) {
         let Some(child) = &mut self.child else { return };
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-        let _gone = kill(pid, Signal::SIGTERM);
+        signal_to(child, Signal::SIGTERM);
         let deadline = Instant::now() + LEAVE;
         while child.try_wait().is_ok_and(|status| status.is_none()) {
             if Instant::now() > deadline {
@@ -768,6 +780,13 @@ impl Server {
             std::thread::sleep(RETRY);
         }
         self.child = None;
+    }
+}
+
+fn signal_to(child: &Child, signal: Signal) {
+    // Never 0 or negative: those are groups.
+    if let Ok(pid @ 1..) = i32::try_from(child.id()) {
+        let _gone = kill(Pid::from_raw(pid), signal);
     }
 }
 

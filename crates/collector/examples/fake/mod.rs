@@ -66,7 +66,7 @@ impl Tracer {
                 }
                 Received::Closed => return None,
                 _ if Instant::now() > deadline => return None,
-                _ => std::thread::sleep(Duration::from_millis(1)),
+                _ => std::thread::yield_now(),
             }
         }
     }
