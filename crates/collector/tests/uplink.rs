@@ -503,6 +503,48 @@ fn each_trouble_is_one_line() {
 }
 
 #[test]
+fn servers_that_are_tried_in_turn_are_a_line_each() {
+    let home = tempfile::tempdir().unwrap();
+    let peer = Peer::start();
+    let closed = || Address {
+        host: "127.0.0.1".to_owned(),
+        port: TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port(),
+    };
+    let addresses = vec![closed(), closed()];
+    let mut collector = Collector::start(
+        home.path(),
+        Settings::new(
+            Target::Servers {
+                addresses: addresses.clone(),
+                anywhere: false,
+            },
+            LICENCE,
+        ),
+    );
+    collector.take(1..=1);
+    thread::sleep(Duration::from_millis(2_000));
+    assert_eq!(collector.lines().len(), 2, "{:#?}", collector.lines());
+    let addresses = addresses
+        .into_iter()
+        .chain([peer.address.clone()])
+        .collect();
+    collector.uplink.change(Settings::new(
+        Target::Servers {
+            addresses,
+            anywhere: false,
+        },
+        LICENCE,
+    ));
+    collector.flush();
+    assert_eq!(peer.stored(), [1]);
+    assert_eq!(collector.stop().len(), 3);
+}
+
+#[test]
 fn a_peer_that_is_no_server_of_ours_gets_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address {

@@ -38,6 +38,7 @@ const MUCH: usize = 256 << 10;
 const SMALLEST_BATCH: usize = 64 << 10;
 const LOCAL_PAUSE: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(60);
+const MAX_TOLD: usize = 64;
 const MAX_ERROR_TEXT: usize = 200;
 
 /// The uplink's thread, seen from the main one.
@@ -72,6 +73,7 @@ impl Uplink {
             not_before: None,
             turn: 0,
             timeouts: 0,
+            told: Vec::new(),
             batch_bytes: BATCH_BYTES,
             random: random(),
         };
@@ -151,6 +153,8 @@ struct Sender {
     /// Which of several servers is next.
     turn: usize,
     timeouts: u32,
+    /// Troubles since the last success that the log knows.
+    told: Vec<State>,
     batch_bytes: usize,
     random: u64,
 }
@@ -383,20 +387,23 @@ impl Sender {
     }
 
     fn failed(&mut self, state: State) {
+        self.turn += 1;
+        if !self.turn.is_multiple_of(self.settings.target.servers()) {
+            // The next server at once; a pause when all were tried.
+            self.not_before = None;
+            return self.set_state(state);
+        }
         self.random = self
             .random
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(0x1405_7b7e_f767_814f);
-        let pause = self.backoff.pause((self.random >> 32) as u32);
-        // Looking for a file on this host costs nothing, and somebody may be waiting for the first page.
-        let pause = Instant::now()
-            + if state == State::NoServer {
-                pause.min(LOCAL_PAUSE)
-            } else {
-                pause
-            };
+        let mut pause = self.backoff.pause((self.random >> 32) as u32);
+        if state == State::NoServer {
+            // Looking for a file on this host costs nothing, and somebody may be waiting for the first page.
+            pause = pause.min(LOCAL_PAUSE);
+        }
+        let pause = Instant::now() + pause;
         self.not_before = Some(self.not_before.map_or(pause, |asked| asked.max(pause)));
-        self.turn += 1;
         self.set_state(state);
     }
 
@@ -409,12 +416,22 @@ impl Sender {
         !self.outbox.is_stopping()
     }
 
+    /// Several servers that are tried in turn, or troubles that alternate, are a line each, not a line each time.
     fn set_state(&mut self, state: State) {
         let mut present = lock(&self.control.status);
-        if *present != state {
-            (self.log)(&format!("uplink: {state}"));
-            *present = state;
+        if *present == state {
+            return;
         }
+        if matches!(state, State::Connected { .. }) {
+            self.told.clear();
+        }
+        if !self.told.contains(&state) {
+            (self.log)(&format!("uplink: {state}"));
+            if self.told.len() < MAX_TOLD {
+                self.told.push(state.clone());
+            }
+        }
+        *present = state;
     }
 
     // ---- connecting
@@ -426,6 +443,7 @@ impl Sender {
             self.settings = settings;
             self.link = None;
             self.turn = 0;
+            self.backoff.reset();
         }
         if self.link.is_some() {
             return Ok(());

@@ -26,6 +26,16 @@ pub enum Target {
     Nowhere(String),
 }
 
+impl Target {
+    /// How many there are to be tried in turn.
+    pub(crate) fn servers(&self) -> usize {
+        match self {
+            Self::Servers { addresses, .. } => addresses.len().max(1),
+            _ => 1,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: Address,
