@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::engine::{Engine, OpenError, Options};
 use crate::query_cli::{self, Query};
 use crate::serve::{self, Listen, Settings};
-use crate::{api, client, log, project};
+use crate::{api, client, log, project, tables};
 
 /// What `main` takes from its process, which only unsafe code can.
 pub struct Process {
@@ -331,7 +331,7 @@ fn projects(data_dir: &std::path::Path, command: Project) -> anyhow::Result<()> 
         } => print(&serde_json::to_string_pretty(&projects)?),
         Project::List {
             format: Format::Table,
-        } => print(&query_cli::project_table(&projects)),
+        } => print(&tables::project_table(&projects)),
         Project::Create { name, .. } | Project::Licence { name, .. } => {
             let found = projects.iter().find(|project| project.name == name);
             print(

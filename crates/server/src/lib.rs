@@ -41,5 +41,6 @@ pub mod serve;
 pub mod server_json;
 pub mod since;
 mod stack;
+mod tables;
 mod texts;
 mod wal;

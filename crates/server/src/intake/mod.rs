@@ -3,6 +3,7 @@
 //! [`otlp::routes`] is the door for OpenTelemetry SDKs and for our own collector; [`proof`] is how the latter shows
 //! that it knows the licence without sending it.
 
+mod answer;
 pub mod body;
 mod bounds;
 mod fields;
@@ -30,7 +31,14 @@ struct Mapped {
 
 impl Mapped {
     fn new(now_us: i64) -> Self {
-        Self { batch: ModelBatch { received_us: now_us, ..ModelBatch::default() }, rejected: 0, why: "" }
+        Self {
+            batch: ModelBatch {
+                received_us: now_us,
+                ..ModelBatch::default()
+            },
+            rejected: 0,
+            why: "",
+        }
     }
 
     fn reject(&mut self, why: &'static str) {
