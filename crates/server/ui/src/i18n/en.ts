@@ -257,6 +257,7 @@ export const en = {
   'kind.stack': 'Stack',
   'kind.error': 'Error',
   'step.start': 'Start',
+  'step.elapsed': 'Elapsed',
   'step.gap': 'Gap',
   'step.what': 'Step',
   'step.when': 'When',

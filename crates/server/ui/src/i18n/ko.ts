@@ -259,6 +259,7 @@ export const ko: Catalogue = {
   'kind.stack': '스택',
   'kind.error': '에러',
   'step.start': '시작',
+  'step.elapsed': '소요 시간',
   'step.gap': '공백',
   'step.what': '스텝',
   'step.when': '구간',
