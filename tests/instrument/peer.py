@@ -3,8 +3,18 @@ import threading
 
 try:
     from http.server import BaseHTTPRequestHandler, HTTPServer
+    from socketserver import ThreadingMixIn
 except ImportError:  # Python 2.7
     from BaseHTTPServer import BaseHTTPRequestHandler, HTTPServer
+    from SocketServer import ThreadingMixIn
+
+
+class Server(ThreadingMixIn, HTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request, address):
+        """Clients go away."""
 
 
 class Peer(object):
@@ -37,8 +47,7 @@ class Peer(object):
             def log_message(self, *args):
                 pass
 
-        self.server = HTTPServer(('127.0.0.1', 0), Handler)
-        self.server.handle_error = lambda request, address: None  # clients that go away
+        self.server = Server(('127.0.0.1', 0), Handler)
         self.port = self.server.server_address[1]
         self.url = 'http://127.0.0.1:%d' % self.port
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={'poll_interval': 0.05})
