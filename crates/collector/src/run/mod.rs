@@ -3,14 +3,17 @@
 //! A turn of the loop takes what is in the rings, gives it to the pipeline, commits with one write, and only then gives the
 //! space back to the tracers. When nothing happens, turns get rare.
 
+mod end;
+mod turn;
+
 use crate::back::Back;
 use crate::desk::Desk;
-use crate::ensure::{FIRST_FREE_FD, LISTENER_FD, Task, WATCH_VARIABLE};
+use crate::ensure::{FIRST_FREE_FD, LISTENER_FD, WATCH_VARIABLE};
 use crate::instance;
 use crate::journal::Journal;
 use crate::launches::Launches;
-use crate::pipeline::{Now, ProcessFigures, SlotSnapshot};
-use crate::process::{Life, Sampler, carries_mark};
+use crate::pipeline::Now;
+use crate::process::{Life, Sampler};
 use crate::rings::Ring;
 use crate::watch::{inherited, out_of_the_way, raise_descriptor_limit};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -20,12 +23,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use whatap_conf::Launch;
-use whatap_wire::Frame;
-use whatap_wire::ring::flag;
 
 /// Shortest and longest pause between two looks at the rings.
 const BUSY_MS: u64 = 10;
@@ -360,303 +360,6 @@ impl Collector {
         }
         self.rings.insert(id, ring);
         self.pause_ms = BUSY_MS;
-    }
-
-    // --- one turn
-
-    fn turn(&mut self, now: Now) {
-        if is_due(&mut self.timers.heartbeat, now, HEARTBEAT_MS) {
-            self.rings
-                .values()
-                .for_each(|ring| ring.view().beat(now.wall_us));
-        }
-        let bytes = self.read_rings(now);
-        self.bury(now);
-        self.periodic(now);
-        self.commit(now);
-        self.answer_waiting(now);
-        let stacks = now.mono_ms < self.stacks_until_ms;
-        self.rings.values_mut().for_each(Ring::take_stacks_back);
-        let busy = bytes > 0 || stacks || self.desk.take_bell();
-        self.pause_ms = if busy {
-            BUSY_MS
-        } else {
-            (self.pause_ms * 3 / 2).min(IDLE_MS)
-        };
-    }
-
-    fn read_rings(&mut self, now: Now) -> u64 {
-        let ids: Vec<u64> = self
-            .rings
-            .iter()
-            .filter(|(_, ring)| ring.has_waiting())
-            .map(|(id, _)| *id)
-            .collect();
-        let (mut total, mut uncommitted) = (0, 0);
-        for id in ids {
-            let bytes = self.read_ring(id, now, false);
-            total += bytes;
-            uncommitted += bytes;
-            if uncommitted >= COMMIT_BYTES {
-                self.commit(now);
-                uncommitted = 0;
-            }
-        }
-        total
-    }
-
-    /// A ring whose content makes us fail costs its content, not the collector.
-    pub(crate) fn read_ring(&mut self, id: u64, now: Now, dead: bool) -> u64 {
-        let Some(ring) = self.rings.get_mut(&id) else {
-            return 0;
-        };
-        let (back, buffer) = (&mut self.back, &mut self.buffer);
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            let mut take = |info: &_, frame: &Frame<'_>| back.take(now, info, frame);
-            ring.drain(now, dead, buffer, &mut take)
-        }));
-        read.unwrap_or_else(|_| {
-            self.journal.line(&format!(
-                "ring {id:016x} of pid {}: content given up",
-                ring.info.pid
-            ));
-            0
-        })
-    }
-
-    /// Everything taken so far goes to disk, and then the tails move.
-    pub(crate) fn commit(&mut self, now: Now) {
-        self.back.commit(now);
-        self.rings.values_mut().for_each(Ring::settle);
-        self.back.release();
-    }
-
-    /// The last accounts of processes that have ended.
-    fn bury(&mut self, now: Now) {
-        if is_due(&mut self.timers.life, now, LIFE_MS) {
-            let silent = self
-                .rings
-                .iter_mut()
-                .filter(|(_, ring)| ring.life.descriptor().is_none());
-            self.dying
-                .extend(silent.filter_map(|(id, ring)| ring.is_dead(now).then_some(*id)));
-        }
-        if self.dying.is_empty() {
-            return;
-        }
-        let mut dying = std::mem::take(&mut self.dying);
-        dying.sort_unstable();
-        dying.dedup();
-        for id in &dying {
-            self.read_ring(*id, now, true);
-            let Some(ring) = self.rings.get(id) else {
-                continue;
-            };
-            for one in ring.running() {
-                self.journal.line(&format!(
-                    "pid {} ended while serving {}",
-                    ring.info.pid, one.snapshot.name
-                ));
-                self.back.aborted(now, &ring.info, &one.snapshot);
-            }
-            self.back.account(now, &ring.info, ring.counters(true));
-        }
-        self.commit(now);
-        for id in dying {
-            self.rings.remove(&id);
-            self.lives.retain(|_, ring| *ring != id);
-            self.back.forget(id);
-            self.desk.forget_ring(id);
-        }
-    }
-
-    fn periodic(&mut self, now: Now) {
-        if is_due(&mut self.timers.active, now, ACTIVE_MS) {
-            self.show_active(now);
-        }
-        if is_due(&mut self.timers.account, now, ACCOUNT_MS) {
-            for ring in self.rings.values_mut() {
-                if let Some(counters) = ring.changed_counters() {
-                    self.back.account(now, &ring.info, counters);
-                }
-            }
-        }
-        if is_due(&mut self.timers.figures, now, FIGURES_MS) {
-            self.measure(now);
-        }
-        if is_due(&mut self.timers.options, now, OPTIONS_MS) {
-            self.refresh_options(false);
-            self.desk.tidy(now);
-            self.look_for_clients(now);
-        }
-        if self.may_start_server() && self.back.wants_server() {
-            let data_dir = self.launches.own().resolved.local_server_data_dir();
-            self.desk.ask_for_server(now, &data_dir);
-        }
-    }
-
-    /// Without a terminal only when told so, or when the launch has had one started.
-    fn may_start_server(&self) -> bool {
-        self.launches.own().resolved.text("local_server") == "true"
-            || self.launch.get("_server").is_some()
-    }
-
-    /// Running transactions: once a second while there are any, and once more.
-    fn show_active(&mut self, now: Now) {
-        let mut all: Vec<(u64, Vec<SlotSnapshot>)> = Vec::new();
-        for (id, ring) in &mut self.rings {
-            let running = ring.running();
-            let every_ms = self.launches.options(&ring.launch).stack_period_ms();
-            if ring.ask_for_stacks(now, every_ms, &running) {
-                self.stacks_until_ms = now.mono_ms + STACKS_MS;
-            }
-            if !running.is_empty() {
-                all.push((*id, running.into_iter().map(|one| one.snapshot).collect()));
-            }
-        }
-        if all.is_empty() && !self.shown_active {
-            return;
-        }
-        self.shown_active = !all.is_empty();
-        let known = all
-            .iter()
-            .filter_map(|(id, slots)| Some((&self.rings.get(id)?.info, slots.as_slice())));
-        self.back.active(now, &known.collect::<Vec<_>>());
-    }
-
-    fn measure(&mut self, now: Now) {
-        if self.rings.is_empty() || !self.launches.own().resolved.bool("counter_enabled") {
-            return;
-        }
-        let host = self.sampler.host();
-        let mut seen: HashMap<u32, Option<ProcessFigures>> = HashMap::new();
-        for ring in self.rings.values() {
-            let pid = ring.info.pid;
-            // One process, one set of figures, however many interpreters it has.
-            if pid == 0 || seen.contains_key(&pid) {
-                continue;
-            }
-            let figures = self.sampler.process(pid, now.mono_ms);
-            seen.insert(pid, figures);
-            if let Some(figures) = figures {
-                self.back.figures(now, &ring.info, figures, host);
-            }
-        }
-        let pids: Vec<u32> = seen.into_keys().collect();
-        self.sampler.keep_only(&pids);
-    }
-
-    fn refresh_options(&mut self, force: bool) {
-        let changed = self.launches.refresh(force);
-        if changed.is_empty() {
-            return;
-        }
-        for ring in self.rings.values_mut() {
-            let options = self.launches.options(&ring.launch);
-            if changed.contains(&ring.launch) {
-                ring.info.policy = options.policy.clone();
-                ring.tell(options);
-            }
-        }
-        let own = self.launches.own();
-        self.journal.keep_days(own.resolved.count("log_keep_days"));
-        self.back.change(own);
-    }
-
-    // --- the end
-
-    /// An instance ends some time after its last client: attached processes, launched ones, and what carries our mark.
-    fn look_for_clients(&mut self, now: Now) {
-        let attended = !self.rings.is_empty() || self.desk.has_launches();
-        if !attended && is_due(&mut self.timers.marks, now, MARKS_MS) {
-            self.marked = self.launch.name().is_some_and(carries_mark);
-        }
-        if attended || self.marked {
-            self.idle_since_ms = None;
-            return;
-        }
-        let since = *self.idle_since_ms.get_or_insert(now.mono_ms);
-        let linger = self.launches.own().resolved.count("agent_linger_sec");
-        let is_over = now.mono_ms.saturating_sub(since) >= linger.saturating_mul(1000);
-        if linger > 0 && is_over && self.desk.has_watchdog() && self.leaving.is_none() {
-            self.journal.line("no client left");
-            self.leaving = Some(Leaving {
-                until_ms: now.mono_ms,
-                done: true,
-            });
-        }
-    }
-
-    /// `clients_ms`: how long clients may go on.
-    pub(crate) fn start_leaving(&mut self, done: bool, clients_ms: u64) {
-        let until_ms = self.now().mono_ms.saturating_add(clients_ms);
-        match &mut self.leaving {
-            Some(leaving) => {
-                leaving.until_ms = leaving.until_ms.min(until_ms);
-                leaving.done |= done;
-            }
-            None => {
-                self.journal.line("leaving");
-                self.leaving = Some(Leaving { until_ms, done });
-            }
-        }
-        self.pause_ms = BUSY_MS;
-    }
-
-    fn may_leave(&self, now: Now) -> bool {
-        let rings = self.rings.is_empty();
-        self.leaving
-            .as_ref()
-            .is_some_and(|leaving| rings || now.mono_ms >= leaving.until_ms)
-    }
-
-    fn leave(mut self, now: Now) {
-        for ring in self.rings.values() {
-            ring.view().set_flags(ring.view().flags() | flag::LEAVING);
-        }
-        self.read_rings(now);
-        self.account_all(now);
-        self.commit(now);
-        // Watchdogs that have lined up meanwhile must hear of a stop.
-        self.welcome();
-        let sent = self.back.close(Duration::from_millis(LEAVE_MS));
-        self.journal.line(if sent {
-            "left, everything sent"
-        } else {
-            "left, the rest waits in the spool"
-        });
-        let done = self.leaving.as_ref().is_some_and(|leaving| leaving.done);
-        self.desk.farewell(done);
-    }
-
-    fn account_all(&mut self, now: Now) {
-        for ring in self.rings.values() {
-            self.back.account(now, &ring.info, ring.counters(false));
-        }
-    }
-
-    /// The holder has died and left the name to us: this process takes its place, so that no ring and no waiting connection
-    /// is lost.
-    fn become_watchdog(mut self) {
-        self.journal.line("the watchdog is gone: taking its place");
-        let now = self.now();
-        self.read_rings(now);
-        self.commit(now);
-        let mut kept = self.desk.registrations();
-        for ring in self.rings.values() {
-            if let Ok(fd) = ring.memory.duplicate() {
-                kept.push((self.keep_message(ring).renamed("kept"), Some(fd)));
-            }
-        }
-        let task = Task {
-            launch: &self.launch,
-            listener: self.listener.try_clone().ok(),
-            kept,
-            server: None,
-        };
-        let error = task.become_watchdog(Path::new("/proc/self/exe"));
-        self.journal
-            .line(&format!("cannot become a watchdog: {error}"));
     }
 }
 

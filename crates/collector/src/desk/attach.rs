@@ -1,0 +1,217 @@
+//! Tracers and their rings.
+
+use super::hex;
+use crate::instance::{self, Peer};
+use crate::pipeline::RingInfo;
+use crate::process::{Life, own_procfs, start_ticks};
+use crate::rings::{Memory, Refused, Ring};
+use crate::run::Collector;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use whatap_wire::Message;
+use whatap_wire::ring::RING_BYTES;
+
+impl Collector {
+    pub(super) fn attach(&mut self, id: u64, peer: Peer, message: &Message, fds: Vec<OwnedFd>) {
+        let token = message.value("token").unwrap_or_default();
+        let registration = self.desk.registrations.get(token);
+        if !peer.is_trusted() && registration.is_none() {
+            return self
+                .desk
+                .refuse(id, if token.is_empty() { "uid" } else { "token" });
+        }
+        let registered = registration.and_then(|known| known.message.value("launch"));
+        let text = message
+            .value("launch")
+            .or(registered)
+            .unwrap_or_default()
+            .to_owned();
+        let launch = self.launches.learn(&text);
+        if !self.launches.options(&launch).is_on() {
+            return self.desk.refuse(id, "disabled");
+        }
+        match self.ring_for(peer, message, fds, launch) {
+            Ok(Found::Known(ring)) => self.give(id, ring),
+            Ok(Found::New(ring)) => {
+                let ring_id = ring.info.ring;
+                self.journal_first(&ring);
+                self.keep(&ring);
+                self.add_ring(*ring);
+                // In the watchdog's queue it is safe from our death; only if that is full do we wait for the answer.
+                if self.desk.is_heard() {
+                    self.give(id, ring_id);
+                } else {
+                    self.desk.keeping.insert(ring_id, id);
+                }
+            }
+            Err(refused) => {
+                self.journal
+                    .line(&format!("no ring for pid {}: {refused}", peer.pid));
+                self.desk.refuse(
+                    id,
+                    if matches!(refused, Refused::Memory) {
+                        "memory"
+                    } else {
+                        "limit"
+                    },
+                );
+            }
+        }
+    }
+
+    fn journal_first(&self, ring: &Ring) {
+        let info = &ring.info;
+        self.journal.line(&format!(
+            "pid {} attached: {} ({}, tracer {})",
+            info.pid, info.service, info.runtime, info.version
+        ));
+    }
+
+    /// The ring that the tracer has already, the one that it brings, or a new one.
+    fn ring_for(
+        &mut self,
+        peer: Peer,
+        message: &Message,
+        fds: Vec<OwnedFd>,
+        launch: Rc<str>,
+    ) -> Result<Found, Refused> {
+        let now = self.now();
+        let wanted = message.hex("ring");
+        if let Some(ring) = wanted.and_then(|ring| self.rings.get(&ring))
+            && ring.info.uid == peer.uid
+            && (ring.info.pid == peer.pid || ring.info.pid == 0)
+        {
+            return Ok(Found::Known(ring.info.ring));
+        }
+        let start = if own_procfs() {
+            start_ticks(peer.pid).unwrap_or(0)
+        } else {
+            0
+        };
+        let life = Life::of(peer.pid, start).unwrap_or(Life::Over);
+        self.desk.budget.allows(self.rings.len(), now.mono_ms)?;
+        let brought = wanted
+            .filter(|ring| !self.rings.contains_key(ring))
+            .zip(fds.into_iter().next());
+        if let Some((id, fd)) = brought {
+            let info = self.info(id, peer.pid, start, peer.uid, message, &launch);
+            let spooled = self.back.last_sequence(id);
+            if let Ok(memory) = Memory::adopt(fd)
+                && let Ok(ring) = Ring::adopt(
+                    memory,
+                    info,
+                    launch.clone(),
+                    Life::of(peer.pid, start).unwrap_or(Life::Over),
+                    spooled,
+                    now,
+                )
+            {
+                return Ok(Found::New(Box::new(ring)));
+            }
+        }
+        let id = self.new_ring_id().map_err(Refused::Io)?;
+        let info = self.info(id, peer.pid, start, peer.uid, message, &launch);
+        let options = self.launches.options(&launch);
+        let ring = Ring::create(info, launch.clone(), life, now)?;
+        if !options.is_what_the_launch_said() {
+            ring.tell(options);
+        }
+        Ok(Found::New(Box::new(ring)))
+    }
+
+    fn new_ring_id(&self) -> io::Result<u64> {
+        loop {
+            let id = getrandom::u64().map_err(io::Error::other)?;
+            if id != 0 && !self.rings.contains_key(&id) {
+                return Ok(id);
+            }
+        }
+    }
+
+    pub(super) fn info(
+        &self,
+        ring: u64,
+        pid: u32,
+        start_ticks: u64,
+        uid: u32,
+        message: &Message,
+        launch: &Rc<str>,
+    ) -> RingInfo {
+        let text = |key: &str| {
+            message
+                .value(key)
+                .unwrap_or_default()
+                .chars()
+                .take(100)
+                .collect::<String>()
+        };
+        let options = self.launches.options(launch);
+        let shown_pid = if pid == 0 {
+            message
+                .number("pid")
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(0)
+        } else {
+            pid
+        };
+        RingInfo {
+            ring,
+            pid,
+            start_ticks,
+            uid,
+            runtime: text("runtime"),
+            version: text("version"),
+            host: self.host.clone(),
+            service: options.resolved.app_name().to_owned(),
+            instance: options.instance(&self.host, shown_pid),
+            home: self.home.clone(),
+            policy: options.policy.clone(),
+        }
+    }
+
+    /// Asks the watchdog to keep a duplicate; its answer lets the tracer have the ring.
+    pub(super) fn keep(&mut self, ring: &Ring) {
+        if let Ok(fd) = ring.memory.duplicate() {
+            self.desk.tell(self.keep_message(ring), Some(fd));
+        }
+    }
+
+    /// All that another collector must know of a ring.
+    pub(crate) fn keep_message(&self, ring: &Ring) -> Message {
+        let info = &ring.info;
+        Message::new("keep")
+            .with("ring", hex(info.ring))
+            .with("pid", info.pid)
+            .with("start", info.start_ticks)
+            .with("uid", info.uid)
+            .with("runtime", &info.runtime)
+            .with("version", &info.version)
+            .with("launch", &ring.launch)
+    }
+
+    pub(super) fn give(&mut self, id: u64, ring_id: u64) {
+        self.desk.keeping.remove(&ring_id);
+        let Some(ring) = self.rings.get_mut(&ring_id) else {
+            return;
+        };
+        let Some(connection) = self.desk.connections.get_mut(&id) else {
+            return;
+        };
+        let memory = ring.memory.descriptor();
+        let message = Message::new("ring")
+            .with("ring", hex(ring_id))
+            .with("size", RING_BYTES)
+            .with("pid", std::process::id())
+            .with("fd", memory.as_raw_fd());
+        connection.ring = Some(ring_id);
+        ring.closed_ms = None;
+        let _gone = instance::send(connection.fd.as_fd(), &message, &[memory]);
+    }
+}
+
+/// What an attach leads to.
+enum Found {
+    Known(u64),
+    New(Box<Ring>),
+}
