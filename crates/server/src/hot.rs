@@ -3,6 +3,7 @@
 
 use crate::codec::Bad;
 use crate::columns::{Narrow, Rows, Wide, flags};
+use crate::hash::FastMap;
 use crate::histogram::Histogram;
 use crate::ledger::{CPU, Ledger, MEMORY};
 use crate::link::link;
@@ -26,7 +27,7 @@ pub(crate) struct Hot {
     /// Earliest and latest end in each stretch of [`ZONE`] rows.
     pub(crate) zones: Vec<(i64, i64)>,
     pub(crate) cells: BTreeMap<(i64, u32), Cell>,
-    pub(crate) stats: HashMap<StatKey, Stat>,
+    pub(crate) stats: FastMap<StatKey, Stat>,
     pub(crate) logs: Vec<LogRow>,
     pub(crate) metrics: Vec<MetricRow>,
     pub(crate) lost: Vec<LostRow>,
@@ -609,7 +610,7 @@ impl Item<'_> {
 }
 
 /// Position of each span among the items, by its id.
-fn positions(items: &[Item<'_>]) -> HashMap<u64, u32> {
+fn positions(items: &[Item<'_>]) -> FastMap<u64, u32> {
     (0..)
         .zip(items)
         .filter_map(|(position, item)| match item {
@@ -622,7 +623,7 @@ fn positions(items: &[Item<'_>]) -> HashMap<u64, u32> {
 fn stored_span(
     span: &Span,
     tx: &Transaction,
-    positions: &HashMap<u64, u32>,
+    positions: &FastMap<u64, u32>,
     numbered: bool,
 ) -> StoredStep {
     let parent = positions.get(&span.parent_id).copied();

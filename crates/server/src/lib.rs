@@ -19,6 +19,7 @@ mod columns;
 mod embedded;
 pub mod engine;
 mod filter;
+mod hash;
 mod histogram;
 mod hot;
 pub mod intake;

@@ -1,9 +1,7 @@
 //! Which transaction of a batch each span belongs to.
 
+use crate::hash::FastMap;
 use crate::model::{ModelBatch, Span};
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::OnceLock;
 
 /// Spans by transaction, in the batch's order.
 #[derive(Debug, Default)]
@@ -93,49 +91,10 @@ impl Owners<'_> {
     }
 }
 
-type Ids = HashMap<u64, u32, IdHashers>;
+type Ids = FastMap<u64, u32>;
 
 fn by_id(ids: impl Iterator<Item = u64>) -> Ids {
     (0..).zip(ids).map(|(index, id)| (id, index)).collect()
-}
-
-/// Ids are random already, so that little mixing is enough; the secret keeps a sender from
-/// choosing ids that collide.
-#[derive(Clone, Copy, Debug)]
-struct IdHashers(u64);
-
-impl Default for IdHashers {
-    fn default() -> Self {
-        static SECRET: OnceLock<u64> = OnceLock::new();
-        Self(*SECRET.get_or_init(|| RandomState::new().hash_one(0)))
-    }
-}
-
-impl BuildHasher for IdHashers {
-    type Hasher = IdHasher;
-
-    fn build_hasher(&self) -> IdHasher {
-        IdHasher(self.0)
-    }
-}
-
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(byte.into());
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = (product >> 64) as u64 ^ product as u64;
-    }
 }
 
 const MAX_DEPTH: usize = 1_000;

@@ -2,9 +2,9 @@
 //! block can be read, checked and moved to another file without anything else (`docs/storage.md` §5).
 
 use crate::codec::{Bad, Reader, put_optional, put_signed, put_text, put_varint};
+use crate::hash::FastMap;
 use crate::model::StepKind;
 use crate::wal::{pairs, put_pairs};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -72,7 +72,7 @@ pub(crate) struct Builder {
 
 #[derive(Debug, Default)]
 struct OpenBlock {
-    ids: HashMap<Box<str>, u32>,
+    ids: FastMap<Box<str>, u32>,
     texts: Vec<u8>,
     offsets: Vec<u32>,
     records: Vec<u8>,
@@ -481,7 +481,7 @@ mod tests {
             check: n,
             start_us: 1_000_000 + i64::from(n),
             thread: 140_254,
-            stack: if n % 3 == 0 {
+            stack: if n.is_multiple_of(3) {
                 "f\u{0}1\u{0}g\u{0}h\n".into()
             } else {
                 String::new()

@@ -1,11 +1,11 @@
 //! Texts under numbers, in the order in which they were first seen. Number 0 is the empty text.
 
-use std::collections::HashMap;
+use crate::hash::FastMap;
 use std::sync::Arc;
 
 #[derive(Debug)]
 pub(crate) struct Texts {
-    ids: HashMap<Arc<str>, u32>,
+    ids: FastMap<Arc<str>, u32>,
     texts: Vec<Arc<str>>,
     bytes: usize,
 }
@@ -14,7 +14,7 @@ impl Default for Texts {
     fn default() -> Self {
         let empty: Arc<str> = Arc::from("");
         Self {
-            ids: HashMap::from([(empty.clone(), 0)]),
+            ids: FastMap::from_iter([(empty.clone(), 0)]),
             texts: vec![empty],
             bytes: 0,
         }

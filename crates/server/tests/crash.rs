@@ -101,8 +101,9 @@ fn child() {
         let stored = append(&engine, numbered_batch(number));
         assert!(stored.is_ok(), "{stored:?}");
         // The acknowledgement: from here on it must be there.
-        println!("acknowledged {number}");
-        std::io::stdout().flush().expect("writes");
+        let mut out = std::io::stdout();
+        writeln!(out, "acknowledged {number}").expect("writes");
+        out.flush().expect("writes");
         if number % 5 == 0 {
             engine.flush();
         }

@@ -99,15 +99,12 @@ impl Sum {
 
 impl Sums {
     fn transactions(&mut self, part: &dyn Part, scope: &Scope) -> Result<(), PartError> {
-        let finished = TransactionFilter {
-            aborted: Some(false),
-            ..TransactionFilter::default()
-        };
-        let local = by_columns(part, scope, &finished, [Narrow::Method, Narrow::Name])?;
-        let texts = texts_of(part, local.keys())?;
-        for ((unit, method, name), sum) in local {
+        let groups = Groups::of(part, scope)?;
+        let ids = groups.keys.iter().flat_map(|k| [k.1, k.2]);
+        let texts = part.resolve(ids.collect())?;
+        for ((service, method, name), sum) in groups.keys.into_iter().zip(groups.sums) {
+            let service = part.resources()[service as usize].service.clone();
             let key = joined(&texts, method, name);
-            let service = part.resources()[unit as usize].service.clone();
             self.merge((service, key, String::new()), sum);
         }
         Ok(())
@@ -249,45 +246,75 @@ impl Sums {
     }
 }
 
-/// Sums of the matching rows by instance and two text columns.
-fn by_columns(
-    part: &dyn Part,
-    scope: &Scope,
-    filter: &TransactionFilter,
-    [first, second]: [Narrow; 2],
-) -> Result<HashMap<(u32, u32, u32), Sum>, PartError> {
-    let mut places: HashMap<(u32, u32, u32), usize> = HashMap::new();
-    let mut sums: Vec<((u32, u32, u32), Sum)> = Vec::new();
-    let mut last = None;
-    let units = part.units();
-    let columns = Columns::from([Narrow::Resource, Narrow::Flags, first, second])
-        .with(Columns::from([Wide::End, Wide::Elapsed, Wide::Id]));
-    each_match(part, scope, filter, columns, &mut |rows, row, _| {
-        let unit = units[rows[Narrow::Resource][row] as usize];
-        let key = (unit, rows[first][row], rows[second][row]);
-        let place = match last {
-            Some((known, place)) if known == key => place,
-            _ => *places.entry(key).or_insert_with(|| {
-                sums.push((key, Sum::default()));
-                sums.len() - 1
-            }),
-        };
-        last = Some((key, place));
-        sums[place].1.add(
-            rows[Wide::Elapsed][row].cast_unsigned(),
-            row_marks(rows[Narrow::Flags][row]).0 != Outcome::Ok,
-            rows[Wide::Id][row].cast_unsigned(),
-            rows[Wide::End][row],
-        );
-    })?;
-    Ok(sums.into_iter().collect())
+/// Sums of a part's finished transactions by service, method and name.
+struct Groups {
+    /// First resource of the service, method, name.
+    keys: Vec<(u32, u32, u32)>,
+    sums: Vec<Sum>,
+    /// For each name its groups: usually one.
+    by_name: Vec<Vec<u32>>,
 }
 
-fn texts_of<'a>(
-    part: &dyn Part,
-    keys: impl Iterator<Item = &'a (u32, u32, u32)>,
-) -> Result<HashMap<u32, String>, PartError> {
-    part.resolve(keys.flat_map(|k| [k.1, k.2]).collect())
+impl Groups {
+    fn of(part: &dyn Part, scope: &Scope) -> Result<Self, PartError> {
+        let mut groups = Self {
+            keys: Vec::new(),
+            sums: Vec::new(),
+            by_name: Vec::new(),
+        };
+        let finished = TransactionFilter {
+            aborted: Some(false),
+            ..TransactionFilter::default()
+        };
+        let services = first_of_service(part);
+        let columns = Columns::from([
+            Narrow::Resource,
+            Narrow::Flags,
+            Narrow::Method,
+            Narrow::Name,
+        ])
+        .with(Columns::from([Wide::End, Wide::Elapsed, Wide::Id]));
+        each_match(part, scope, &finished, columns, &mut |rows, row, _| {
+            let service = services[rows[Narrow::Resource][row] as usize];
+            let key = (service, rows[Narrow::Method][row], rows[Narrow::Name][row]);
+            groups.sum(key).add(
+                rows[Wide::Elapsed][row].cast_unsigned(),
+                row_marks(rows[Narrow::Flags][row]).0 != Outcome::Ok,
+                rows[Wide::Id][row].cast_unsigned(),
+                rows[Wide::End][row],
+            );
+        })?;
+        Ok(groups)
+    }
+
+    fn sum(&mut self, key: (u32, u32, u32)) -> &mut Sum {
+        let name = key.2 as usize;
+        if self.by_name.len() <= name {
+            self.by_name.resize_with(name + 1, Vec::new);
+        }
+        let known = &self.by_name[name];
+        let place = known.iter().find(|&&p| self.keys[p as usize] == key);
+        let place = match place {
+            Some(&place) => place as usize,
+            None => {
+                let place = self.keys.len();
+                self.by_name[name].push(u32::try_from(place).unwrap_or(u32::MAX));
+                self.keys.push(key);
+                self.sums.push(Sum::default());
+                place
+            }
+        };
+        &mut self.sums[place]
+    }
+}
+
+/// For each resource the first one of the same service.
+fn first_of_service(part: &dyn Part) -> Vec<u32> {
+    let mut first: HashMap<&str, u32> = HashMap::new();
+    (0..)
+        .zip(part.resources())
+        .map(|(id, r)| *first.entry(&r.service).or_insert(id))
+        .collect()
 }
 
 fn text(texts: &HashMap<u32, String>, id: u32) -> &str {

@@ -5,6 +5,7 @@ use crate::answers::{Group, Transaction, TransactionList};
 use crate::columns::{Columns, Narrow, Rows, Wide, flags};
 use crate::engine::{Page, Scope, TransactionFilter, TransactionSort};
 use crate::filter::{Matcher, row_marks};
+use crate::hash::FastMap;
 use crate::meter::apdex_class;
 use crate::model::{Outcome, Resource};
 use crate::part::{Part, PartError};
@@ -160,7 +161,7 @@ impl Listing {
         }
         let units = part.units();
         let mut best: BinaryHeap<Reverse<(Key, u32)>> = BinaryHeap::new();
-        let mut groups: HashMap<(u32, u32, u32), GroupSum> = HashMap::new();
+        let mut groups: FastMap<(u32, u32, u32), GroupSum> = FastMap::default();
         let (sort, ascending, wanted) = (self.sort, self.ascending, self.wanted);
         let mut totals = (0, 0, 0);
         each_match(part, scope, filter, columns, &mut |rows, row, number| {
@@ -201,7 +202,7 @@ impl Listing {
     fn add_groups(
         &mut self,
         part: &dyn Part,
-        groups: HashMap<(u32, u32, u32), GroupSum>,
+        groups: FastMap<(u32, u32, u32), GroupSum>,
     ) -> Result<(), PartError> {
         let ids = groups.keys().flat_map(|k| [k.1, k.2]).collect();
         let texts = part.resolve(ids)?;

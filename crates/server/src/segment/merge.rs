@@ -9,7 +9,7 @@ use super::schema::{
     read_meters, read_metrics, read_stats, read_tx, stat_values,
 };
 use super::table::{Column, Pick, Table, TableWriter, Values};
-use super::write::{Draft, GROUP_ROWS, gather, reach_of, write_group};
+use super::write::{Draft, GROUP_ROWS, gather, group_rows, reach_of, write_group};
 use crate::columns::{Columns, Narrow, Rows, Wide};
 use crate::hot::{Stat, StatKey};
 use crate::meter::{Cell, MINUTE_US, step_of};
@@ -444,7 +444,7 @@ fn append<T>(
     let mut writer: Option<TableWriter> = None;
     each_group(segments, name, columns, &mut |number, table, group| {
         waiting.extend(read(number, table, group)?);
-        if waiting.len() >= GROUP_ROWS {
+        if waiting.len() >= group_rows(METER) {
             flush(
                 draft,
                 &mut writer,

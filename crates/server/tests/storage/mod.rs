@@ -6,13 +6,13 @@ use std::path::Path;
 use whatap_server::engine::{AppendError, Appended, Engine, Keep, Options};
 use whatap_server::model::*;
 
-pub const SECOND: i64 = 1_000_000;
-pub const MINUTE: i64 = 60 * SECOND;
+pub(crate) const SECOND: i64 = 1_000_000;
+pub(crate) const MINUTE: i64 = 60 * SECOND;
 /// A whole hour, so that steps are easy to reckon with.
-pub const T0: i64 = 1_763_719_200 * SECOND;
+pub(crate) const T0: i64 = 1_763_719_200 * SECOND;
 
 /// The data of the tests is of a fixed day: it may not become too old.
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     const EVER: u32 = 100_000;
     Options {
         floor_bytes: 0,
@@ -30,26 +30,26 @@ pub fn options() -> Options {
     }
 }
 
-pub fn open(dir: &Path) -> Engine {
+pub(crate) fn open(dir: &Path) -> Engine {
     Engine::open(dir, options()).expect("opens")
 }
 
-pub fn wait<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime")
         .block_on(future)
 }
 
-pub fn append(engine: &Engine, batch: ModelBatch) -> Result<Appended, AppendError> {
+pub(crate) fn append(engine: &Engine, batch: ModelBatch) -> Result<Appended, AppendError> {
     wait(engine.append(batch))
 }
 
-pub fn store(engine: &Engine, batch: ModelBatch) {
+pub(crate) fn store(engine: &Engine, batch: ModelBatch) {
     assert_eq!(append(engine, batch), Ok(Appended::Stored));
 }
 
-pub fn resource(service: &str, instance: &str, pid: u32) -> Resource {
+pub(crate) fn resource(service: &str, instance: &str, pid: u32) -> Resource {
     Resource {
         project: 1,
         service: service.to_owned(),
@@ -61,7 +61,7 @@ pub fn resource(service: &str, instance: &str, pid: u32) -> Resource {
     }
 }
 
-pub fn batch(received_us: i64) -> ModelBatch {
+pub(crate) fn batch(received_us: i64) -> ModelBatch {
     ModelBatch {
         received_us,
         resources: vec![
@@ -73,7 +73,7 @@ pub fn batch(received_us: i64) -> ModelBatch {
     }
 }
 
-pub fn tx(id: u64, end_us: i64, elapsed_us: u64) -> Transaction {
+pub(crate) fn tx(id: u64, end_us: i64, elapsed_us: u64) -> Transaction {
     Transaction {
         id,
         trace_id: u128::from(id) << 64 | 7,
@@ -88,7 +88,13 @@ pub fn tx(id: u64, end_us: i64, elapsed_us: u64) -> Transaction {
     }
 }
 
-pub fn span(parent: &Transaction, id: u64, kind: StepKind, start: i64, elapsed_us: u64) -> Span {
+pub(crate) fn span(
+    parent: &Transaction,
+    id: u64,
+    kind: StepKind,
+    start: i64,
+    elapsed_us: u64,
+) -> Span {
     Span {
         resource: parent.resource,
         trace_id: parent.trace_id,
@@ -102,7 +108,7 @@ pub fn span(parent: &Transaction, id: u64, kind: StepKind, start: i64, elapsed_u
     }
 }
 
-pub fn sql(parent: &Transaction, id: u64, start: i64, elapsed_us: u64, text: &str) -> Span {
+pub(crate) fn sql(parent: &Transaction, id: u64, start: i64, elapsed_us: u64, text: &str) -> Span {
     Span {
         text: text.to_owned(),
         target: "db:5432/shop".to_owned(),
@@ -112,7 +118,7 @@ pub fn sql(parent: &Transaction, id: u64, start: i64, elapsed_us: u64, text: &st
     }
 }
 
-pub fn numbered(mut batch: ModelBatch, number: u64) -> ModelBatch {
+pub(crate) fn numbered(mut batch: ModelBatch, number: u64) -> ModelBatch {
     batch.source = Some(BatchId {
         spool: 0xfeed,
         signal: Signal::Traces,
@@ -121,7 +127,7 @@ pub fn numbered(mut batch: ModelBatch, number: u64) -> ModelBatch {
     batch
 }
 
-pub fn total(ring: u64, kind: TotalKind, value: u64, time_us: i64) -> Total {
+pub(crate) fn total(ring: u64, kind: TotalKind, value: u64, time_us: i64) -> Total {
     Total {
         resource: 0,
         time_us,
@@ -131,7 +137,7 @@ pub fn total(ring: u64, kind: TotalKind, value: u64, time_us: i64) -> Total {
     }
 }
 
-pub fn lost(place: &str, cause: &str) -> TotalKind {
+pub(crate) fn lost(place: &str, cause: &str) -> TotalKind {
     TotalKind::Lost {
         place: place.to_owned(),
         cause: cause.to_owned(),
