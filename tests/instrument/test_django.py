@@ -1,7 +1,6 @@
 """Django's own handlers with the sample shop."""
 import io
 import os
-import re
 import shutil
 import sys
 import tempfile

@@ -182,7 +182,7 @@ class Processes(sink.Traced):
                 mark('own')
             return [(frame['path'], [step['a'] for step in frame['steps']]) for frame in sink.take()]
 
-        with self.transaction('parent') as t:
+        with self.transaction('parent'):
             mark('before')
             self.assertEqual(self.child(work), repr([('/child', ['own'])]))
             mark('after')
