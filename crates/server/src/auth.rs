@@ -23,6 +23,8 @@ pub struct Access {
     state: Mutex<State>,
     /// Where sessions outlive a restart.
     file: PathBuf,
+    /// Servers on other ports of this host share the browser's cookies, so each has a name of its own.
+    cookie: String,
 }
 
 #[derive(Default)]
@@ -65,6 +67,10 @@ impl Access {
             token: secret::fingerprint(token),
             state: Mutex::new(state),
             file,
+            cookie: format!(
+                "{COOKIE}_{}",
+                &secret::hex(&secret::fingerprint(&data_dir.to_string_lossy()))[..8]
+            ),
         }
     }
 
@@ -97,10 +103,29 @@ impl Access {
         Ok(session)
     }
 
+    /// The `Set-Cookie` value that starts a session. `Secure` is not set: the server speaks plain HTTP on loopback. How
+    /// long a session lasts is decided here, not by the browser.
+    #[must_use]
+    pub fn cookie(&self, session: &str) -> String {
+        format!(
+            "{}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={COOKIE_SECONDS}",
+            self.cookie
+        )
+    }
+
+    /// The `Set-Cookie` value that ends one.
+    #[must_use]
+    pub fn no_cookie(&self) -> String {
+        format!(
+            "{}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0",
+            self.cookie
+        )
+    }
+
     /// Ends the session that the request's cookie names.
     pub fn logout(&self, headers: &HeaderMap) {
         let mut state = self.lock();
-        for session in cookies(headers) {
+        for session in cookies(headers, &self.cookie) {
             state.sessions.remove(&secret::fingerprint(session));
         }
         self.save(&state);
@@ -122,7 +147,7 @@ impl Access {
             state.count_failure(source, now_us);
             return Err(Refused::Unauthorized);
         }
-        for session in cookies(headers) {
+        for session in cookies(headers, &self.cookie) {
             let Some(seen) = state.sessions.get_mut(&secret::fingerprint(session)) else {
                 continue;
             };
@@ -222,23 +247,8 @@ pub fn scheme<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     scheme.eq_ignore_ascii_case(wanted).then(|| value.trim())
 }
 
-/// The `Set-Cookie` value that starts a session. `Secure` is not set: the server speaks plain HTTP on loopback.
-#[must_use]
-pub fn cookie(session: &str) -> String {
-    format!(
-        "{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
-        SESSION_IDLE_US / 1_000_000
-    )
-}
-
-/// The `Set-Cookie` value that ends one.
-#[must_use]
-pub fn no_cookie() -> String {
-    format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")
-}
-
-/// Every value of our cookie: servers on other ports of this host share the jar and may have left one of theirs.
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Every value of our cookie: another path's or an older one may come along.
+fn cookies<'a>(headers: &'a HeaderMap, wanted: &'a str) -> impl Iterator<Item = &'a str> {
     let headers = headers
         .get_all(header::COOKIE)
         .into_iter()
@@ -247,7 +257,7 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
     pairs
-        .filter(|(name, _)| *name == COOKIE)
+        .filter(move |(name, _)| *name == wanted)
         .map(|(_, value)| value)
         .take(4)
 }
@@ -281,7 +291,8 @@ fn digest_of(hex: &str) -> Option<Fingerprint> {
     Some(digest)
 }
 
-pub const COOKIE: &str = "whatap_session";
+const COOKIE: &str = "whatap_session";
+const COOKIE_SECONDS: u32 = 30 * 86_400;
 /// A session ends after this long without a request.
 const SESSION_IDLE_US: i64 = 12 * 3600 * 1_000_000;
 const SESSION_SAVE_US: i64 = 600 * 1_000_000;
@@ -303,10 +314,12 @@ mod tests {
         HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
     }
 
-    fn with_cookie(session: &str) -> HeaderMap {
+    fn with_cookie(access: &Access, session: &str) -> HeaderMap {
+        let cookie = access.cookie(session);
+        let pair = cookie.split(';').next().unwrap_or("");
         headers(
             header::COOKIE,
-            &format!("theme=dark; whatap_session=foreign; whatap_session={session}"),
+            &format!("theme=dark; whatap_session_00000000=another's; {pair}"),
         )
     }
 
@@ -329,9 +342,26 @@ mod tests {
         );
         assert_eq!(check(HeaderMap::new()), Err(Refused::Unauthorized));
         let session = access.login("secret", HERE, NOW).unwrap();
-        assert_eq!(check(with_cookie(&session)), Ok(Login::Session));
-        access.logout(&with_cookie(&session));
-        assert_eq!(check(with_cookie(&session)), Err(Refused::Unauthorized));
+        assert_eq!(check(with_cookie(&access, &session)), Ok(Login::Session));
+        access.logout(&with_cookie(&access, &session));
+        assert_eq!(
+            check(with_cookie(&access, &session)),
+            Err(Refused::Unauthorized)
+        );
+    }
+
+    #[test]
+    fn two_servers_share_a_browser() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = |dir: &Path| {
+            Access::new("secret", dir)
+                .cookie("s")
+                .split('=')
+                .next()
+                .map(str::to_owned)
+        };
+        assert_ne!(name(one.path()), name(two.path()));
+        assert_eq!(name(one.path()), name(one.path()), "also after a restart");
     }
 
     #[test]
@@ -352,16 +382,16 @@ mod tests {
         let again = Access::new("other", dir.path());
         let hours = |n: i64| NOW + n * 3_600_000_000;
         assert_eq!(
-            again.check(&with_cookie(&session), HERE, hours(11)),
+            again.check(&with_cookie(&again, &session), HERE, hours(11)),
             Ok(Login::Session)
         );
         assert_eq!(
-            again.check(&with_cookie(&session), HERE, hours(22)),
+            again.check(&with_cookie(&again, &session), HERE, hours(22)),
             Ok(Login::Session),
             "used meanwhile"
         );
         assert_eq!(
-            again.check(&with_cookie(&session), HERE, hours(35)),
+            again.check(&with_cookie(&again, &session), HERE, hours(35)),
             Err(Refused::Unauthorized)
         );
         let text = fs::read_to_string(dir.path().join("sessions.json")).unwrap();

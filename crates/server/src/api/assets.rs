@@ -61,7 +61,7 @@ fn follow_link(app: &App, peer: Peer, token: &str, enters: bool) -> Response {
     if enters {
         match app.access.login(token, peer.address.ip(), now_us()) {
             Ok(session) => {
-                if let Ok(cookie) = HeaderValue::from_str(&auth::cookie(&session)) {
+                if let Ok(cookie) = HeaderValue::from_str(&app.access.cookie(&session)) {
                     answer.headers_mut().insert(header::SET_COOKIE, cookie);
                 }
             }

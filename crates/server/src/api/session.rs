@@ -12,7 +12,6 @@ use serde::Deserialize;
 use super::error::ApiError;
 use super::json_body;
 use crate::app::{App, now_us};
-use crate::auth;
 use crate::listen::Peer;
 
 #[derive(Deserialize)]
@@ -31,7 +30,7 @@ pub(super) async fn login(
         .login(token.trim(), peer.address.ip(), now_us())?;
     Ok((
         StatusCode::NO_CONTENT,
-        [(header::SET_COOKIE, auth::cookie(&session))],
+        [(header::SET_COOKIE, app.access.cookie(&session))],
     )
         .into_response())
 }
@@ -40,7 +39,7 @@ pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> R
     app.access.logout(&headers);
     (
         StatusCode::NO_CONTENT,
-        [(header::SET_COOKIE, auth::no_cookie())],
+        [(header::SET_COOKIE, app.access.no_cookie())],
     )
         .into_response()
 }
