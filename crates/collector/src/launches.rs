@@ -68,25 +68,28 @@ impl Options {
             .saturating_mul(1000)
     }
 
-    /// The identity of one process: the configured name if there is one, made unique by the pid.
+    /// The instance that a process belongs to. Its workers, and those of a restart, are the same one: an instance per
+    /// process would make thousands of them out of short-lived ones.
     pub fn instance(&self, host: &str, pid: u32) -> String {
+        let process = self.resolved.text("app_process_name");
         if !self.resolved.is_set("object_name") {
-            return format!("{host}-{pid}");
+            return match process {
+                "" => host.to_owned(),
+                process => format!("{host}-{process}"),
+            };
         }
-        let process = match self.resolved.text("app_process_name") {
-            "" => self.resolved.app_name(),
-            name => name,
-        };
-        let name = self.resolved.text("object_name");
-        let name = name
-            .replace("{type}", "python")
-            .replace("{process}", process)
-            .replace("{hostname}", host);
-        if name.contains("{pid}") {
-            name.replace("{pid}", &pid.to_string())
+        let application = self.resolved.app_name();
+        let process = if process.is_empty() {
+            application
         } else {
-            format!("{name}-{pid}")
-        }
+            process
+        };
+        self.resolved
+            .text("object_name")
+            .replace("{type}", application)
+            .replace("{process}", process)
+            .replace("{hostname}", host)
+            .replace("{pid}", &pid.to_string())
     }
 }
 
