@@ -20,6 +20,8 @@ SECOND = 1000000000
 RETRY = SECOND
 RETRY_WHEN_REFUSED = 10 * SECOND
 UNMAPPED = 65534
+# Seconds for the answer of a collector that is at work.
+SLOW_ANSWER = 0.1
 
 # Flags that Python's module does not name everywhere, with Linux's numbers.
 _CLOEXEC, _NONBLOCK = 0o2000000, 0o4000
@@ -107,14 +109,9 @@ class Link(object):
             return None
         descriptors = []
         try:
-            connection.settimeout(wait)
-            try:
-                packet = _receive(connection, descriptors)
-            except (OSError, IOError):
-                error = sys.exc_info()[1]
-                if isinstance(error, _socket.timeout) or _would_block(error):
-                    return None
-                packet = b''
+            packet = _receive_within(connection, wait, descriptors)
+            if packet is None:
+                return None
             self.waiting = False
             return self._take(packet, descriptors)
         finally:
@@ -266,6 +263,36 @@ def _send(connection, data, mapping):
         connection.sendmsg([data], rights, _DONTWAIT | _NOSIGNAL)
     else:
         connection.send(data, _DONTWAIT | _NOSIGNAL)
+
+
+def _receive_within(connection, wait, descriptors):
+    """One packet, b'' if the connection broke, None if nothing came in time. A collector that is not stopped, only slow
+    because the machine is busy, gets a little more time: a short-lived process has no second chance."""
+    for patience in (wait, SLOW_ANSWER):
+        connection.settimeout(patience)
+        try:
+            return _receive(connection, descriptors)
+        except (OSError, IOError):
+            error = sys.exc_info()[1]
+            if not isinstance(error, _socket.timeout) and not _would_block(error):
+                return b''
+            if not wait or not _is_at_work(connection):
+                return None
+    return None
+
+
+def _is_at_work(connection):
+    """Whether the process on the other side runs or could."""
+    try:
+        pid = _credentials.unpack(connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, _credentials.size))[0]
+        with _LowNumbersTaken():
+            number = posix.open('/proc/%d/stat' % pid, posix.O_RDONLY | _CLOEXEC)
+        try:
+            return posix.read(number, 512).rpartition(b') ')[2][:1] in (b'R', b'S', b'D')
+        finally:
+            posix.close(number)
+    except (OSError, IOError):
+        return False
 
 
 def _receive(connection, descriptors):
