@@ -222,6 +222,17 @@ impl Rows {
         self[Wide::End].len()
     }
 
+    /// Cuts every column to the shortest, after a row was added by half.
+    pub(crate) fn even_out(&mut self) {
+        let wide = self.wide.iter().map(Vec::len);
+        let narrow = self.narrow.iter().map(Vec::len);
+        let rows = wide.chain(narrow).chain([self.trace.len()]).min();
+        let rows = rows.unwrap_or(0);
+        self.wide.iter_mut().for_each(|c| c.truncate(rows));
+        self.narrow.iter_mut().for_each(|c| c.truncate(rows));
+        self.trace.truncate(rows);
+    }
+
     pub(crate) fn extend(&mut self, other: Self) {
         for (mine, theirs) in self.wide.iter_mut().zip(other.wide) {
             mine.extend(theirs);

@@ -15,6 +15,7 @@ use crate::model::{
 use crate::profiles::{Builder, Place, Record, StoredStep};
 use crate::texts::Texts;
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
@@ -148,6 +149,31 @@ impl Hot {
         }
     }
 
+    /// As [`Hot::add`], but a fault of ours in it costs this batch, not the server: the batch is in
+    /// the WAL already and would be met again at every start. False = it was left out, or half of it.
+    pub(crate) fn add_guarded(
+        &mut self,
+        batch: &ModelBatch,
+        ledger: &mut Ledger,
+        apdex_us: u64,
+    ) -> bool {
+        let add = AssertUnwindSafe(|| self.add(batch, ledger, apdex_us));
+        if catch_unwind(add).is_ok() {
+            return true;
+        }
+        self.rows.even_out();
+        let ends = &self.rows[Wide::End];
+        self.zones = ends
+            .chunks(ZONE)
+            .map(|zone| {
+                let end = zone.iter().copied();
+                let earliest = end.clone().min().unwrap_or(0);
+                (earliest, end.max().unwrap_or(0))
+            })
+            .collect();
+        false
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() == 0
             && self.logs.is_empty()
@@ -234,7 +260,7 @@ impl Adding<'_> {
         self.stats(tx, spans, resource, end, (method, name));
         let place = self.record(tx, spans);
         let sample = Sample {
-            elapsed_us: tx.elapsed_us,
+            elapsed_us: tx.elapsed_us.min(MAX_ELAPSED_US),
             outcome: tx.outcome,
             status: tx.status,
             sql_count: sums.sql_count,
@@ -252,10 +278,7 @@ impl Adding<'_> {
         let hot = &mut *self.hot;
         for (column, value) in [
             (Wide::End, end),
-            (
-                Wide::Elapsed,
-                i64::try_from(tx.elapsed_us).unwrap_or(i64::MAX),
-            ),
+            (Wide::Elapsed, sample.elapsed_us.cast_signed()),
             (Wide::Id, tx.id.cast_signed()),
             (Wide::Parent, tx.parent_id.cast_signed()),
         ] {
@@ -315,13 +338,13 @@ impl Adding<'_> {
             match span.kind {
                 StepKind::Sql => {
                     sums.sql_count = sums.sql_count.saturating_add(repeat);
-                    sums.sql_us += span.elapsed_us;
+                    sums.sql_us = sums.sql_us.saturating_add(span.elapsed_us);
                 }
-                StepKind::Fetch => sums.fetch_us += span.elapsed_us,
-                StepKind::Dbc => sums.dbc_us += span.elapsed_us,
+                StepKind::Fetch => sums.fetch_us = sums.fetch_us.saturating_add(span.elapsed_us),
+                StepKind::Dbc => sums.dbc_us = sums.dbc_us.saturating_add(span.elapsed_us),
                 StepKind::Http => {
                     sums.http_count = sums.http_count.saturating_add(repeat);
-                    sums.http_us += span.elapsed_us;
+                    sums.http_us = sums.http_us.saturating_add(span.elapsed_us);
                 }
                 _ => {}
             }
@@ -386,8 +409,9 @@ impl Adding<'_> {
         }
         stat.count += repeat;
         stat.error += u64::from(!span.error.is_empty());
-        stat.sum_us = stat.sum_us.saturating_add(span.elapsed_us);
-        let each = span.elapsed_us / repeat;
+        let elapsed_us = span.elapsed_us.min(MAX_ELAPSED_US);
+        stat.sum_us = stat.sum_us.saturating_add(elapsed_us);
+        let each = elapsed_us / repeat;
         if each >= stat.max_us && sample != 0 {
             stat.sample = sample;
         }
@@ -655,7 +679,7 @@ fn stored(span: &Span, start_us: i64) -> StoredStep {
     StoredStep {
         kind: span.kind,
         start_us: span.start_us.saturating_sub(start_us),
-        elapsed_us: span.elapsed_us,
+        elapsed_us: span.elapsed_us.min(MAX_ELAPSED_US),
         text: span.text.clone(),
         target: span.target.clone(),
         system: span.system.clone(),
@@ -765,6 +789,8 @@ impl Stat {
 }
 
 pub(crate) const ZONE: usize = 4_096;
+/// A hundred days. A longer time is a mistake of its sender, and sums should not overflow.
+const MAX_ELAPSED_US: u64 = 100 * 86_400_000_000;
 const DAY_US: i64 = 86_400_000_000;
 const MAX_CALLERS: usize = 5;
 const OUR_AGENT: &str = "whatap ";

@@ -226,12 +226,12 @@ impl InstanceState {
     }
 
     pub(crate) fn connected(&self, now_us: i64) -> bool {
-        self.last_us >= now_us - CONNECTED_US
+        self.last_us >= now_us.saturating_sub(CONNECTED_US)
     }
 
     pub(crate) fn answer(&self, key: &InstanceKey, now_us: i64) -> answers::Instance {
         let connected = self.connected(now_us);
-        let alive = |p: &&Process| connected && p.last_us >= now_us - CONNECTED_US;
+        let alive = |p: &&Process| connected && p.last_us >= now_us.saturating_sub(CONNECTED_US);
         let mut pids: Vec<u32> = self
             .processes
             .iter()

@@ -802,3 +802,209 @@ fn merged() {
     drop(engine);
     conforms(&open(dir.path()));
 }
+
+mod anything {
+    //! Whatever numbers and texts come over the wire, nothing panics and every row is counted.
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            Just(0),
+            Just(1),
+            Just(7),
+            Just(u64::MAX),
+            Just(i64::MAX.cast_unsigned()),
+            Just(u64::from(u32::MAX)),
+            any::<u64>(),
+            0..50_000_000_u64,
+        ]
+    }
+
+    fn time() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            Just(i64::MIN),
+            Just(i64::MAX),
+            Just(0),
+            any::<i64>(),
+            T0 - 100 * SECOND..T0 + 100 * SECOND,
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just(String::new()),
+            Just("GET".to_owned()),
+            Just("a\u{0}1\u{0}b\u{0}c\ncause\u{0}x\u{0}y\n".to_owned()),
+            any::<String>(),
+        ]
+    }
+
+    fn kind() -> impl Strategy<Value = StepKind> {
+        (1..10_u8).prop_map(|n| StepKind::from_number(n).unwrap_or_default())
+    }
+
+    prop_compose! {
+        fn transaction()(
+            (id, parent_id, elapsed_us, sql_us, http_us) in (0..9_u64, 0..9_u64, number(), number(), number()),
+            (start_us, event_us) in (time(), time()),
+            (name, method, path, class, stack) in (text(), text(), text(), text(), text()),
+            (resource, status, steps, cpu, outcome) in (0..5_u32, any::<u16>(), number(), number(), 0..3_u8),
+            kind in kind(),
+        ) -> Transaction {
+            let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            Transaction {
+                resource,
+                id: id + 1,
+                trace_id: u128::from(id % 3),
+                parent_id,
+                start_us,
+                elapsed_us,
+                name,
+                method,
+                path,
+                status,
+                error_class: class.clone(),
+                error_stack: stack,
+                outcome: [Outcome::Ok, Outcome::Error, Outcome::Aborted][usize::from(outcome)],
+                sql_us,
+                http_us,
+                steps: short(steps),
+                sql_count: short(steps),
+                cpu_us: Some(short(cpu)),
+                events: vec![Event { time_us: event_us, kind, title: class, ..Event::default() }],
+                ..Transaction::default()
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_span()(
+            (id, parent_id, trace) in (0..40_u64, 0..40_u64, 0..3_u128),
+            (start_us, elapsed_us, repeat, rows) in (time(), number(), number(), number()),
+            (text, target, error) in (text(), text(), text()),
+            (resource, index) in (0..5_u32, proptest::option::of(any::<u32>())),
+            kind in kind(),
+        ) -> Span {
+            let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            Span {
+                resource,
+                trace_id: trace,
+                id,
+                parent_id,
+                kind,
+                start_us,
+                elapsed_us,
+                text: text.clone(),
+                target,
+                system: text,
+                rows: Some(short(rows)),
+                repeat: short(repeat),
+                error,
+                index,
+                ..Span::default()
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_batch()(
+            transactions in proptest::collection::vec(transaction(), 0..12),
+            spans in proptest::collection::vec(any_span(), 0..20),
+            points in proptest::collection::vec((0..5_u32, time(), any::<f64>()), 0..6),
+            totals in proptest::collection::vec((0..5_u32, time(), number()), 0..6),
+            logs in proptest::collection::vec((0..5_u32, time(), text()), 0..6),
+        ) -> ModelBatch {
+            ModelBatch {
+                transactions,
+                spans,
+                metrics: points
+                    .into_iter()
+                    .map(|(resource, time_us, value)| gauge(resource, time_us, "process.cpu.utilization", value))
+                    .collect(),
+                totals: totals
+                    .into_iter()
+                    .map(|(resource, time_us, value)| Total {
+                        resource,
+                        ..total(u64::from(resource), TotalKind::Ended, value, time_us)
+                    })
+                    .collect(),
+                logs: logs
+                    .into_iter()
+                    .map(|(resource, time_us, message)| LogRecord {
+                        resource,
+                        time_us,
+                        severity: 255,
+                        logger: message.clone(),
+                        message,
+                        trace_id: 1,
+                        span_id: 2,
+                    })
+                    .collect(),
+                ..batch(T0)
+            }
+        }
+    }
+
+    fn ask_everything(engine: &Engine, expected: u64) {
+        let any = TransactionFilter::default();
+        assert_eq!(engine.count(&Scope::all(), &any).expect("counts"), expected);
+        for scope in [
+            Scope::all(),
+            whole(),
+            Scope::between(i64::MIN, 0),
+            Scope::between(0, i64::MAX),
+        ] {
+            for ascending in [false, true] {
+                let page = Page {
+                    ascending,
+                    sort: TransactionSort::Elapsed,
+                    ..Page::default()
+                };
+                engine.transactions(&scope, &any, &page).expect("lists");
+            }
+            for kind in [
+                StatisticsKind::Transaction,
+                StatisticsKind::Sql,
+                StatisticsKind::Http,
+                StatisticsKind::Error,
+            ] {
+                engine
+                    .statistics(&scope, kind, StatisticsSort::Mean, 5)
+                    .expect("ranks");
+            }
+            engine.hitmap(&scope, 1, None).expect("maps");
+            engine.services(&scope, T0).expect("lists");
+            engine.lost(&scope).expect("tells");
+            engine.meters(&scope, i64::MAX / 3).ok();
+            engine.revision(scope.from_us, scope.to_us);
+        }
+        for now in [T0, 0, i64::MAX - 100 * SECOND, i64::MIN + 700 * SECOND] {
+            engine.live(&Scope::all(), now).expect("tells");
+        }
+        for id in 0..12 {
+            engine.transaction(id).expect("asks");
+            engine.trace(u128::from(id)).expect("asks");
+        }
+        let figures = engine.storage().expect("tells");
+        assert_eq!((figures.quarantined, figures.failed), (0, 0), "{figures:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn is_stored_counted_and_shown(batches in proptest::collection::vec(any_batch(), 1..4)) {
+            let dir = tempfile::tempdir().expect("a directory");
+            let engine = open(dir.path());
+            let expected = batches.iter().map(|b| b.transactions.len() as u64).sum();
+            for batch in batches {
+                store(&engine, batch);
+            }
+            ask_everything(&engine, expected);
+            prop_assert!(engine.flush());
+            ask_everything(&engine, expected);
+        }
+    }
+}

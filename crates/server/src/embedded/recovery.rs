@@ -246,7 +246,9 @@ fn replay(
             counters.quarantined.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        state.replay(&batch, options.apdex_us);
+        if !state.replay(&batch, options.apdex_us) {
+            counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
         if !read_only && state.hot.bytes() as u64 >= options.flush_bytes {
             state.seal(sequence);
         }
@@ -263,13 +265,13 @@ fn replay(
 }
 
 impl State {
-    fn replay(&mut self, batch: &ModelBatch, apdex_us: u64) {
+    fn replay(&mut self, batch: &ModelBatch, apdex_us: u64) -> bool {
         if let Some(id) = batch.source
             && !self.ledger.is_new(id, batch.received_us)
         {
-            return;
+            return true;
         }
-        self.hot.add(batch, &mut self.ledger, apdex_us);
+        self.hot.add_guarded(batch, &mut self.ledger, apdex_us)
     }
 }
 

@@ -190,7 +190,12 @@ impl Writer {
             state.hot_since_us = now_us();
         }
         let apdex_us = self.shared.options.apdex_us;
-        state.hot.add(batch, &mut state.ledger, apdex_us);
+        if !state.hot.add_guarded(batch, &mut state.ledger, apdex_us) {
+            self.shared
+                .counters
+                .quarantined
+                .fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Columns that cannot be written to segments may not fill the memory either.

@@ -159,7 +159,7 @@ impl Series {
                 point.memory_bytes = whole(*memory);
             }
             points.push(point);
-            t += self.step_us;
+            t = t.saturating_add(self.step_us);
         }
         let mut total = total.answer(self.from);
         total.cpu = mean_of(gauges.values().filter_map(|g| g.0));
@@ -199,7 +199,7 @@ pub(crate) fn hitmap(
     // Whole steps of five seconds, as many as it takes to need no more columns than asked for.
     let steps = length.div_euclid(STEP_US) + i64::from(length % STEP_US != 0);
     let column_us = steps.div_euclid(columns.into()) + i64::from(steps % i64::from(columns) != 0);
-    let column_us = column_us.max(1) * STEP_US;
+    let column_us = column_us.max(1).saturating_mul(STEP_US);
     let mut cells: BTreeMap<(u32, u8), (u64, u64)> = BTreeMap::new();
     let (mut count, mut error) = (0, 0);
     let minutes = column_us % MINUTE_US == 0 && from % MINUTE_US == 0;
@@ -213,7 +213,8 @@ pub(crate) fn hitmap(
             if inside.get(found.unit as usize) != Some(&true) {
                 return;
             }
-            let column = u32::try_from((found.t - from) / column_us).unwrap_or(u32::MAX);
+            let column =
+                u32::try_from(found.t.saturating_sub(from) / column_us).unwrap_or(u32::MAX);
             for &(level, hit, failed) in &found.cell.hits {
                 let cell = cells.entry((column, level)).or_default();
                 cell.0 += u64::from(hit);
@@ -319,7 +320,7 @@ pub(crate) fn live(
     scope: &Scope,
     now_us: i64,
 ) -> Result<LiveFigures, QueryError> {
-    let second = step_of(now_us, SECOND_US) - 2 * SECOND_US;
+    let second = step_of(now_us, SECOND_US).saturating_sub(2 * SECOND_US);
     let step = step_of(now_us, STEP_US);
     let at = |from_us, to_us| Scope {
         from_us,
@@ -365,7 +366,7 @@ pub(crate) fn live(
             .into_iter()
             .map(|((t, level), (hit, failed))| (t, level, hit, failed))
             .collect(),
-        lost: super::lost(view, &at(now_us - LOST_US, i64::MAX))?.total,
+        lost: super::lost(view, &at(now_us.saturating_sub(LOST_US), i64::MAX))?.total,
         services: connected.len() as u64,
     })
 }

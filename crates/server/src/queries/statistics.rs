@@ -211,7 +211,8 @@ impl Sums {
     }
 
     fn answer(self, kind: StatisticsKind, sort: StatisticsSort, limit: usize) -> Statistics {
-        let total_us = self.rows.values().map(|s| s.sum_us).sum();
+        let sums = self.rows.values().map(|s| s.sum_us);
+        let total_us = sums.fold(0, u64::saturating_add);
         let mut rows: Vec<(Key, Sum)> = self.rows.into_iter().collect();
         let order = |s: &Sum| match sort {
             StatisticsSort::Total => s.sum_us,
@@ -346,9 +347,12 @@ pub(crate) fn lost(view: &dyn View, scope: &Scope) -> Result<Lost, PartError> {
                 return;
             }
             match row.kind {
-                0 => ended += row.count,
-                1 => aborted += row.count,
-                _ => *local.entry((row.place, row.cause)).or_default() += row.count,
+                0 => ended = row.count.saturating_add(ended),
+                1 => aborted = row.count.saturating_add(aborted),
+                _ => {
+                    let sum = local.entry((row.place, row.cause)).or_default();
+                    *sum = row.count.saturating_add(*sum);
+                }
             }
         })?;
         let texts = part.resolve(local.keys().flat_map(|k| [k.0, k.1]).collect())?;
@@ -357,12 +361,13 @@ pub(crate) fn lost(view: &dyn View, scope: &Scope) -> Result<Lost, PartError> {
                 text(&texts, place).to_owned(),
                 text(&texts, cause).to_owned(),
             );
-            *rows.entry(key).or_default() += count;
+            let sum = rows.entry(key).or_default();
+            *sum = count.saturating_add(*sum);
         }
         Ok(())
     })?;
     Ok(Lost {
-        total: rows.values().sum(),
+        total: rows.values().copied().fold(0, u64::saturating_add),
         rows: rows
             .into_iter()
             .map(|((place, cause), count)| LostRow {

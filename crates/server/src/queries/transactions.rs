@@ -183,7 +183,11 @@ impl Listing {
                 TransactionSort::Sql => rows[Narrow::SqlUs][row].into(),
                 TransactionSort::Http => rows[Narrow::HttpUs][row].into(),
             };
-            let value = if ascending { -value } else { value };
+            let value = if ascending {
+                value.saturating_neg()
+            } else {
+                value
+            };
             let key = (value, end, rows[Wide::Id][row].cast_unsigned());
             if best.len() < wanted {
                 best.push(Reverse((key, number)));
