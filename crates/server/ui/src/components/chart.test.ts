@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { alone, niceMax, settledMax, stack, ticks } from './chart';
+import { alone, bridged, niceMax, settledMax, stack, ticks } from './chart';
 
 describe('an axis', () => {
   it('ends a little above the data, at a round number', () => {
@@ -29,6 +29,12 @@ describe('points', () => {
     expect(alone([1, null, 2, 3, null, 0])).toEqual([0, 5]);
     expect(alone([])).toEqual([]);
     expect(alone([7])).toEqual([0]);
+  });
+});
+
+describe('gauges', () => {
+  it('miss a step without a gap, but not two', () => {
+    expect(bridged([null, 2, null, 4, null, null, 1, null])).toEqual([null, 2, 3, 4, null, null, 1, null]);
   });
 });
 

@@ -55,3 +55,11 @@ export function alone(values: ArrayLike<number | null | undefined> | undefined):
   }
   return found;
 }
+
+/** Gauges come about once per step, and sometimes just after its end: a single step without one is no gap. */
+export function bridged(values: readonly (number | null)[]): (number | null)[] {
+  return values.map((value, i) => {
+    const [before, after] = [values[i - 1], values[i + 1]];
+    return value === null && before != null && after != null ? (before + after) / 2 : value;
+  });
+}
