@@ -449,6 +449,83 @@ fn below_the_disks_floor_appends_are_told_to_retry_and_reads_go_on() {
     has_exactly(&engine, &[1, 2].into(), "resumed");
 }
 
+/// On a file system of 6 MB that a stranger's file fills; in a mount namespace of its own.
+#[test]
+fn on_a_full_disk_nothing_acknowledged_is_lost_and_storing_resumes_by_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = format!(
+        "mount -t tmpfs -o size=6m none '{0}' && exec \"$0\" small_disk --exact --nocapture",
+        dir.path().display()
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .arg(std::env::current_exe().expect("is known"))
+        .env("STORAGE_SMALL_DISK", dir.path())
+        .output();
+    let Ok(output) = output else {
+        return; // no unshare on this machine
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("unshare:") || said.contains("mount:") {
+        return; // not allowed to mount
+    }
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}{said}");
+    assert!(out.contains("small disk survived"), "{out}{said}");
+}
+
+/// Run by the test above.
+#[test]
+fn small_disk() {
+    let Ok(dir) = std::env::var("STORAGE_SMALL_DISK") else {
+        return;
+    };
+    let (data, foreign) = (
+        Path::new(&dir).join("data"),
+        Path::new(&dir).join("foreign"),
+    );
+    let engine = open(&data);
+    let mut stored = BTreeSet::new();
+    let mut number = 0;
+    for round in 0..3 {
+        for _ in 0..10 {
+            number += 1;
+            store(&engine, numbered_batch(number));
+            stored.insert(number);
+        }
+        // The stranger takes all that is left, to the last byte.
+        let mut file = fs::File::create(&foreign).expect("creates");
+        while file.write_all(&[0; 512]).is_ok() {}
+        drop(file);
+        let mut refused = 0;
+        while refused < 5 {
+            number += 1;
+            match append(&engine, numbered_batch(number)) {
+                Ok(_) => {
+                    stored.insert(number);
+                }
+                Err(error) => {
+                    assert_eq!(error, AppendError::DiskFull, "round {round}");
+                    refused += 1;
+                    number -= 1;
+                }
+            }
+            assert!(number < 5_000, "never full");
+        }
+        has_exactly(&engine, &stored, "full: reads go on");
+        fs::remove_file(&foreign).expect("removes");
+    }
+    assert!(engine.flush(), "{:?}", engine.storage());
+    number += 1;
+    store(&engine, numbered_batch(number));
+    stored.insert(number);
+    has_exactly(&engine, &stored, "resumed");
+    drop(engine);
+    has_exactly(&open(&data), &stored, "opened again");
+    let mut out = std::io::stdout();
+    writeln!(out, "small disk survived").expect("writes");
+}
+
 #[test]
 fn after_closing_appends_are_refused_and_queries_still_work() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -18,7 +18,10 @@ fn small() -> Options {
     }
 }
 
-fn open(fs: &Memory, options: Options) -> (Log<Memory>, Recovery, Vec<(u64, Vec<u8>)>) {
+/// Sequence numbers and bytes.
+type Seen = Vec<(u64, Vec<u8>)>;
+
+fn open(fs: &Memory, options: Options) -> (Log<Memory>, Recovery, Seen) {
     let mut seen = Vec::new();
     let (log, recovery) = Log::open(fs.clone(), Path::new(DIR), options, |sequence, bytes| {
         seen.push((sequence, bytes.to_vec()));
@@ -27,7 +30,7 @@ fn open(fs: &Memory, options: Options) -> (Log<Memory>, Recovery, Vec<(u64, Vec<
     (log, recovery, seen)
 }
 
-fn read<F: Fs>(log: &Log<F>, from: u64) -> Vec<(u64, Vec<u8>)> {
+fn read<F: Fs>(log: &Log<F>, from: u64) -> Seen {
     let mut all = Vec::new();
     let mut records = log.records(from);
     while let Some((sequence, bytes)) = records.next().expect("readable") {
