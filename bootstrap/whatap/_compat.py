@@ -210,12 +210,20 @@ class _Part(object):
         self._start = start
         self._end = end
 
-    def __setitem__(self, index, value):
+    def __getitem__(self, index):
         if type(index) is slice:
+            return self._memory[self._start + index.start:self._start + index.stop]
+        return self._memory[self._start + index]
+
+    def __setitem__(self, index, value):
+        if type(index) is not slice:
+            self._memory[self._start + index] = value
+        elif index.stop > self._end:
             self._memory[self._start:self._end] = value
         else:
-            self._memory[self._start + index] = value
+            self._memory[self._start + index.start:self._start + index.stop] = value
 
+    __getslice__ = lambda self, start, end: self.__getitem__(slice(start, end))  # noqa: E731
     __setslice__ = lambda self, start, end, value: self.__setitem__(slice(start, end), value)  # noqa: E731
 
 

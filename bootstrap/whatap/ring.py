@@ -36,12 +36,14 @@ HEARTBEAT_OLD = 2 * SECOND
 
 
 class Slot(object):
-    """Where a running transaction is shown. The version is odd while it runs."""
+    """Where a running transaction is shown. The first word is odd while it runs."""
 
-    __slots__ = ('at', 'version', 'wanted_at', 'doing')
+    __slots__ = ('version', 'wanted_at', 'shown', 'front', 'whole', 'doing')
 
     def __init__(self, memory, at, wanted_at):
-        self.at = at
+        self.shown = words_of(part_of(memory, at, at + 8))[1]
+        self.front = part_of(memory, at, at + 112)
+        self.whole = part_of(memory, at, at + 120)
         self.doing = part_of(memory, at + 112, at + 192)
         self.version = -1
         self.wanted_at = wanted_at
@@ -286,9 +288,8 @@ class Ring(object):
         """Once a minute. Slots get lost when an exception comes between taking and using one: collects them again.
         Versions have 32 bits: begins again with those that run out of them."""
         self.looked_at = now
-        words = self.words32
         if not self.free:
-            self.free = [slot for slot in self.slots if not words[slot.at >> 2] & 1]
+            self.free = [slot for slot in self.slots if not slot.shown[0] & 1]
         for slot in list(self.free):
             if slot.version > 0xf0000000:
                 slot.version = -1

@@ -100,11 +100,9 @@ def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WE
             tx.slot = slot = ring.free.pop()
         except IndexError:
             tx.slot = None
-            tx.at = -1
         else:
-            tx.at = at = slot.at
             slot.version = version = slot.version + 2
-            ring.memory[at:at + 120] = _slot_name(version, len(label), identity, wall, thread, label, version, 0)
+            slot.whole[:] = _slot_name(version, len(label), identity, wall, thread, label, version, 0)
         tx.state = LIVE
         _set(tx)
         ring.begun()
@@ -124,7 +122,7 @@ def _take_back(tx):
         tx.end()
     elif getattr(tx, 'slot', None) is not None:
         slot, tx.slot = tx.slot, None
-        tx.ring.words32[slot.at >> 2] = slot.version + 1
+        slot.shown[0] = 0
         tx.ring.free.append(slot)
 
 
@@ -163,7 +161,7 @@ class Transaction(object):
     """One request or task. Made by `begin` only."""
 
     __slots__ = (
-        'ring', 'state', 'environ', 'request', 'name', 'kind', 'steps', 'start', 'wall', 'id', 'thread', 'slot', 'at', 'body',
+        'ring', 'state', 'environ', 'request', 'name', 'kind', 'steps', 'start', 'wall', 'id', 'thread', 'slot', 'body',
         'start_response', 'answer', 'whole', 'open', '__dict__', '__weakref__')
 
     # What most transactions do not have. `special` is set along with the ones that the frame needs.
@@ -184,12 +182,11 @@ class Transaction(object):
             if type(name) is not str:
                 name = _exact(name)
             self.name = name
-            at = self.at
-            if at >= 0:
-                version = self.slot.version
+            slot = self.slot
+            if slot is not None:
                 label = _label(self.request[0], name)
-                self.ring.memory[at:at + 112] = _slot_name(
-                    version, len(label), self.id, self.wall, self.thread, label, version, 0)[:112]
+                slot.front[:] = _slot_name(slot.version, len(label), self.id, self.wall, self.thread, label, slot.version,
+                                           0)[:112]
         except BaseException:
             if not guard.ours():
                 raise
@@ -216,7 +213,12 @@ class Transaction(object):
         """Remembers why this transaction failed. The first one wins."""
         if self.error is None and self.state == LIVE:
             try:
-                self.error = errors.describe(kind, error, trace)
+                handled = self.handled
+                if handled is not None and handled[2] == (id(error), kind):
+                    # The framework gave up on the exception that it has just tried to answer.
+                    self.error = handled[0]
+                else:
+                    self.error = errors.describe(kind, error, trace)
                 self.special = True
             except BaseException:
                 if not guard.ours():
@@ -226,7 +228,7 @@ class Transaction(object):
         """Remembers an exception that the framework made an answer of: the error if the answer is a 5xx, else a step."""
         if self.handled is None and self.state == LIVE:
             try:
-                self.handled = (errors.describe(kind, error, trace), clock())
+                self.handled = errors.describe(kind, error, trace), clock(), (id(error), kind)
                 self.special = True
             except BaseException:
                 if not guard.ours():
@@ -270,7 +272,7 @@ class Transaction(object):
             self.body = body
             slot = self.slot
             if slot is not None:
-                ring.words32[self.at >> 2] = slot.version + 1
+                slot.shown[0] = 0
                 self.slot = None
                 ring.free.append(slot)
             queue = ring.queue
@@ -371,9 +373,9 @@ class Step(object):
                 self.d = errors.short(error)
             if tx.open == self.index + 1:
                 tx.open = _still_open(tx, self.parent)
-            at = tx.at
-            if at >= 0 and tx.ring.alive[0]:
-                tx.ring.memory[at + 112] = _IDLE
+            slot = tx.slot
+            if slot is not None and tx.ring.alive[0]:
+                slot.doing[0] = _IDLE
         except BaseException:
             if not guard.ours():
                 raise
@@ -497,12 +499,12 @@ def _step(tx, kind, state, a, b, c, d):
         if kind == METHOD:
             # The others have no steps below them, and run side by side in tasks and threads.
             tx.open = index + 1
-        at = tx.at
-        if at >= 0 and tx.ring.alive[0]:
+        slot = tx.slot
+        if slot is not None and tx.ring.alive[0]:
             text = _prefix(a)
-            tx.ring.memory[at + 112:at + 192] = _slot_state(
+            slot.doing[:] = _slot_state(
                 state, len(text), index & 0xffff, _bounded((now - tx.start) // 1000000), text)
-            if tx.ring.memory[tx.slot.wanted_at] != _IDLE:
+            if tx.ring.memory[slot.wanted_at] != _IDLE:
                 _take_stack(tx)
         return step
     except BaseException:
@@ -671,7 +673,7 @@ def _end_after_all(tx):
         ring = tx.ring
         slot = tx.slot
         if slot is not None:
-            ring.words32[tx.at >> 2] = slot.version + 1
+            slot.shown[0] = 0
             tx.slot = None
             ring.free.append(slot)
         body = getattr(tx, 'body', None)
@@ -698,7 +700,7 @@ def _encode(tx, status):
     if tx.handled is not None:
         if error is None and (flags & wire.FLAG_ERROR or not _number(status)):
             error = tx.handled[0]
-        else:
+        elif error is not tx.handled[0]:
             _error_step(tx)
     if error is not None:
         flags |= wire.FLAG_ERROR
@@ -818,7 +820,7 @@ def _finished(tx, steps):
 
 def _error_step(tx):
     """A handled exception whose answer was no server error."""
-    failure, when = tx.handled
+    failure, when, _ = tx.handled
     if len(tx.steps) >= MAX_STEPS:
         cut(tx)
         return

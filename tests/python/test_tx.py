@@ -198,6 +198,16 @@ class Recorded(Traced):
             frame = self.ended(tx, status)
             self.assertEqual((frame['flags'], [step['kind'] for step in frame['steps']]), (flags, steps))
 
+    def test_an_exception_that_could_not_be_answered_is_told_once(self):
+        tx = transactions.begin('GET', '/')
+        try:
+            raise ValueError('tried')
+        except ValueError:
+            tx.handle(*sys.exc_info())
+            tx.fail(*sys.exc_info())
+        frame = self.ended(tx, 500)
+        self.assertEqual((frame['error_message'], frame['steps']), ('tried', []))
+
     def test_no_reference_to_the_exception_is_kept(self):
         import gc
         import weakref

@@ -6,7 +6,7 @@ goes through as the same object; another iterable is followed to its end, by its
 """
 import sys
 
-from whatap import guard, tx as transactions
+from whatap import _launch, guard, tx as transactions
 from whatap._compat import is_ascii, latin, map, next_of
 
 _begin = transactions.begin_with
@@ -18,6 +18,18 @@ followers = {}
 # The same for all classes below one. Looked up once for each class.
 followers_below = {}
 MAX_FOLLOWERS = 200
+
+
+_client_of = None
+
+
+def _choose(options):
+    global _client_of
+    _client_of = transactions.client_of
+
+
+_launch.listeners.append(_choose)
+_choose(None)
 
 
 def middleware(application):
@@ -76,7 +88,7 @@ def begin_request(environ, start_response=None):
             usual = is_ascii(request[1])
         except TypeError:
             usual = False
-        if not usual or get('SCRIPT_NAME') or transactions.client_of is not None:
+        if not usual or get('SCRIPT_NAME') or _client_of is not None:
             request = _unusual(request, get)
         tx = _begin(request, environ, get('HTTP_TRACEPARENT'))
         if tx is not None:
@@ -98,8 +110,8 @@ def _unusual(request, get):
     path = (_text(get('SCRIPT_NAME')) + _text(path)) or '/'
     if not is_ascii(path):
         path = latin(path)
-    if transactions.client_of is not None:
-        client = transactions.client_of(client, get)
+    if _client_of is not None:
+        client = _client_of(client, get)
     return method, path, host, client, agent, referer
 
 
