@@ -339,6 +339,7 @@ impl Shared {
     /// Counts what went wrong and keeps its reason for the operator.
     fn failed(&self, why: String) {
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        crate::log::limited("storage failed", || format!("{why}; trying again"));
         *lock(&self.counters.failure) = Some(why);
     }
 

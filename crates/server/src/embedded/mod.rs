@@ -258,6 +258,9 @@ impl Shared {
     pub(crate) fn set_aside(&self, part: &dyn Part, file: &'static str) {
         if part.set_aside(file) {
             self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            crate::log::limited("storage damaged", || {
+                format!("a stored file `{file}` is damaged and set aside; the rest is served")
+            });
         }
     }
 

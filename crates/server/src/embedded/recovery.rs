@@ -260,6 +260,13 @@ fn replay(
     let damaged = recovery.damaged.len() as u64;
     counters.quarantined.fetch_add(damaged, Ordering::Relaxed);
     log.skip_to(checkpoint.wal_upto + 1);
+    let quarantined = counters.quarantined.load(Ordering::Relaxed);
+    if !read_only && (quarantined > 0 || recovery.torn_bytes > 0) {
+        crate::log::line(&format!(
+            "recovered {} batches from the log; {} bytes of a torn write cut off, {quarantined} damaged places set aside",
+            recovery.records, recovery.torn_bytes
+        ));
+    }
     state.hot_since_us = now_us();
     Ok(log)
 }
