@@ -25,7 +25,8 @@ class Torn(unittest.TestCase):
             if number % 7 == 0:
                 tx.sql('select 1', 'sqlite', 'x').end(1)
             tx.end(200)
-            while len(transactions._ring.queue) > 100:
+            until = time.time() + 60
+            while len(transactions._ring.queue) > 100 and time.time() < until:
                 time.sleep(0.002)
                 transactions._ring.drain()
 
@@ -40,6 +41,10 @@ class Torn(unittest.TestCase):
         transactions._ring = rings.Ring()
         rings_wait, rings.FIRST_WAIT = rings.FIRST_WAIT, 5
         try:
+            for attempt in range(100):
+                if transactions._ring.mapping is None:
+                    transactions.begin('GET', '/attach').end(200)
+                    time.sleep(0.01)
             threads = [threading.Thread(target=self.write, args=(FRAMES // 3, path))
                        for path in ('/', '/' + 'a' * 150, '/' + 'b' * 1000)]
             for thread in threads:
@@ -60,7 +65,8 @@ class Torn(unittest.TestCase):
         self.assertIsInstance(answer, list, answer)
         counters = answer[0]
         self.assertEqual(counters['queue_full'], 0)
-        self.assertEqual((counters['ended'], counters['taken']), (FRAMES // 3 * 3, FRAMES // 3 * 3))
+        self.assertEqual(counters['ended'], counters['taken'])
+        self.assertGreaterEqual(counters['taken'], FRAMES // 3 * 3)
 
 
 if __name__ == '__main__':
