@@ -21,7 +21,7 @@ RETRY = SECOND
 RETRY_WHEN_REFUSED = 10 * SECOND
 UNMAPPED = 65534
 # Seconds for the answer of a collector that is at work.
-SLOW_ANSWER = 0.1
+SLOW_ANSWER = 0.3
 
 # Flags that Python's module does not name everywhere, with Linux's numbers.
 _CLOEXEC, _NONBLOCK = 0o2000000, 0o4000
@@ -288,7 +288,7 @@ def _is_at_work(connection):
         with _LowNumbersTaken():
             number = posix.open('/proc/%d/stat' % pid, posix.O_RDONLY | _CLOEXEC)
         try:
-            return posix.read(number, 512).rpartition(b') ')[2][:1] in (b'R', b'S', b'D')
+            return posix.read(number, 512).rpartition(b') ')[2][:1] in (b'R', b'S')
         finally:
             posix.close(number)
     except (OSError, IOError):
