@@ -109,8 +109,7 @@ else:
 def context_variable(name):
     """A value per execution context, as get/set functions.
 
-    `contextvars` where it exists, else one per greenlet or thread. On Python 3.3-3.6, and with a greenlet
-    that does not know contexts (before 0.4.17), greenlets are told apart by the greenlet itself.
+    `contextvars` where it exists, which gevent follows since 20.5 (greenlet 0.4.17); else one per greenlet or thread.
     """
     try:
         variable = _native.load('_contextvars').ContextVar(name, default=None)
@@ -139,11 +138,6 @@ class _Local(object):
         if module is not None:
             place = module.getcurrent()
         setattr(place, self._name, value)
-
-
-def greenlets_share_context(module):
-    """Whether this greenlet module runs greenlets of one thread in one context."""
-    return not getattr(module, 'GREENLET_USE_CONTEXT_VARS', False)
 
 
 def random_seed():

@@ -93,8 +93,10 @@ class Link(object):
             connection = None
             self.waiting = True
         except (OSError, IOError, ValueError):
-            # Nobody there, or too many before us: the next try will tell.
-            pass
+            # Nobody there, or too many before us: the next try will tell. Anything else is worth a line.
+            number = getattr(sys.exc_info()[1], 'errno', None)
+            if number not in (11, 111):
+                self.refusal = 'no connection, error %s' % number
         finally:
             if connection is not None:
                 connection.close()
@@ -125,7 +127,7 @@ class Link(object):
         if verb == 'ring':
             self.refusal = None
             return _map(values, descriptors)
-        self.refusal = values.get('reason', 'gone') if verb == 'no' else 'gone'
+        self.refusal = values.get('reason', '?')[:100] if verb == 'no' else None
         if verb == 'no':
             self.next_try = clock() + RETRY_WHEN_REFUSED
         self.drop()

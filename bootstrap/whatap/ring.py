@@ -7,7 +7,7 @@ instructions, and another thread or greenlet may run there.
 import posix
 import sys
 
-from . import _launch
+from . import _launch, guard
 from ._compat import clock, counter, deque, fork_page, get_ident, next_of, part_of, pause, wall, words_of, zip
 from ._compat import crc32
 from .wire import GAPS as _GAPS, pack_place as _place, pack_word as _word, sealed
@@ -56,7 +56,7 @@ class Ring(object):
         'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'place', 'data_bytes', 'half', 'alarm',
         'tail', 'pending', 'queue', 'queued', 'counted_at', 'tokens', 'reclaimed', 'published', 'begun',
         'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures', 'free', 'slots', 'looked_at',
-        'renew_at', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen')
+        'renew_at', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen', 'noted')
 
     def __init__(self):
         self.alive = fork_page()
@@ -71,7 +71,7 @@ class Ring(object):
         self.slots = ()
         self.looked_at = self.renew_at = self.offset = self.beat = self.beat_at = self.belled = 0
         self.first = True
-        self.options_seen = 0
+        self.options_seen = self.noted = 0
         self._count_in(bytearray(HEADER_BYTES), {})
         self.control = -1
 
@@ -98,12 +98,23 @@ class Ring(object):
         """Takes the wall clock again; so about once a second looks after the collector, too."""
         self.renew_at = now + SECOND
         self.offset = (wall() - now) // 1000
+        if len(guard.first_faults) != self.noted or self.link is not None and self.link.refusal is not None:
+            self._note()
         if self.mapping is not None:
             self._listen(now)
             if self.earlier is not None:
                 self._settle()
             if now - self.looked_at > 60 * SECOND:
                 self._look_after_slots(now)
+
+    def _note(self):
+        """Faults and refusals go into a file, each once."""
+        from . import _log
+        self.noted = len(guard.first_faults)
+        _log.faults(guard.first_faults)
+        if self.link is not None and self.link.refusal is not None:
+            _log.note('the collector gives no ring: ' + self.link.refusal)
+            self.link.refusal = None
 
     def put(self, tx, body):
         """Counts an ended transaction and queues its frame, or counts it as lost when the queue is full."""

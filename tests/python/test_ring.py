@@ -123,6 +123,29 @@ class Attaching(Traced):
         self.assertEqual(self.check_account()['ended'] >= 3, True)
 
 
+    def test_a_refusal_and_a_fault_leave_a_line_each(self):
+        import shutil
+        import tempfile
+        from whatap import _log, guard
+        home = tempfile.mkdtemp()
+        os.mkdir(home + '/logs')
+        _launch.take('1;_name=%s;_home=%s' % (self.name, home))
+        self.request()
+        self.ring.link.refusal = 'memory'
+        guard.first_faults.append('ValueError in nothing')
+        for _ in range(3):
+            self.ring.renew(rings.clock())
+        with open(home + '/logs/whatap-hook.log') as source:
+            lines = source.read().splitlines()
+        self.assertEqual(len(lines), 2)
+        self.assertIn('memory', lines[1])
+        del guard.first_faults[:]
+        os.unlink(home + '/logs/whatap-hook.log')
+        os.symlink('/etc/passwd', home + '/logs/whatap-hook.log')
+        _log.note('another')
+        shutil.rmtree(home)
+
+
 class FullRings(Traced):
     def test_a_full_ring_drops_the_newest_and_counts(self):
         self.attach()
