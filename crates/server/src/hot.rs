@@ -5,7 +5,7 @@ use crate::codec::Bad;
 use crate::columns::{Narrow, Rows, Wide, flags};
 use crate::hash::FastMap;
 use crate::histogram::Histogram;
-use crate::ledger::{CPU, Ledger, MEMORY};
+use crate::ledger::{CPU, InstanceKey, Ledger, MEMORY};
 use crate::link::link;
 use crate::meter::{Cell, MINUTE_US, STEP_US, Sample, step_of};
 use crate::model::{
@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::profiles::{Builder, Place, Record, StoredStep};
 use crate::texts::Texts;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[derive(Debug, Default)]
@@ -22,7 +22,8 @@ pub(crate) struct Hot {
     pub(crate) resources: Vec<Resource>,
     /// For each resource the first one of the same instance.
     pub(crate) units: Vec<u32>,
-    resource_ids: HashMap<Resource, u32>,
+    resource_ids: FastMap<Resource, u32>,
+    unit_ids: FastMap<InstanceKey, u32>,
     pub(crate) texts: Texts,
     pub(crate) rows: Rows,
     /// Earliest and latest end in each stretch of [`ZONE`] rows.
@@ -198,15 +199,12 @@ impl Hot {
             return id;
         }
         let id = u32::try_from(self.resources.len()).unwrap_or(0);
-        let same = |other: &&Resource| {
-            other.project == resource.project
-                && other.service == resource.service
-                && other.instance == resource.instance
-        };
-        let unit = (0..)
-            .zip(&self.resources)
-            .find(|(_, other)| same(other))
-            .map_or(id, |(first, _)| first);
+        let instance = (
+            resource.project,
+            resource.service.clone(),
+            resource.instance.clone(),
+        );
+        let unit = *self.unit_ids.entry(instance).or_insert(id);
         self.units.push(unit);
         self.resources.push(resource.clone());
         self.resource_ids.insert(resource.clone(), id);
