@@ -305,7 +305,9 @@ fn is_kept(key: &OsStr) -> bool {
     };
     let ours = key.starts_with("WHATAP_")
         && ![Launch::VARIABLE, WATCH_VARIABLE, ONE_TIME_TOKEN].contains(&key);
-    ours || key.starts_with("LC_") || EXACT.contains(&key) || whatap_conf::Env::is_configuration(key)
+    ours || key.starts_with("LC_")
+        || EXACT.contains(&key)
+        || whatap_conf::Env::is_configuration(key)
 }
 
 /// Everything that an exec needs, made before the fork.
