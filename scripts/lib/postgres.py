@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -13,10 +14,14 @@ class Unavailable(Exception):
 
 
 class Postgres:
-    """One cluster in `directory`. `url` can be connected to once `start()` has returned."""
+    """One cluster in `directory`. `url` can be connected to once `start()` has returned.
 
-    def __init__(self, directory):
+    With a `password` it also listens on a free port of the loopback address and asks for it."""
+
+    def __init__(self, directory, password=None):
         self.directory = os.path.abspath(directory)
+        self.password = password
+        self.port = free_port() if password else 5432
         self.data = os.path.join(self.directory, "data")
         self.process = None
         self.user = "demo"
@@ -45,24 +50,30 @@ class Postgres:
                                               preexec_fn=_become(as_user))
         if not os.path.exists(os.path.join(self.data, "PG_VERSION")):
             made = run(os.path.join(binaries, "initdb"), "-D", self.data, "-U", self.user, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+            if self.password and not made.returncode:
+                with open(os.path.join(self.data, "pg_hba.conf"), "w") as rules:
+                    rules.write("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
             if made.returncode:
                 raise Unavailable("initdb: " + made.stdout.decode(errors="replace").strip().splitlines()[-1])
         log = open(os.path.join(self.directory, "postgres.log"), "ab")
         if as_user:
             os.fchown(log.fileno(), *as_user)
         self.process = subprocess.Popen(
-            [os.path.join(binaries, "postgres"), "-D", self.data, "-k", self.directory, "-c", "listen_addresses=", "-c", "fsync=off",
-             "-c", "max_connections=200"],
+            [os.path.join(binaries, "postgres"), "-D", self.data, "-k", self.directory, "-p", str(self.port), "-c", "fsync=off",
+             "-c", "listen_addresses=" + ("127.0.0.1" if self.password else ""), "-c", "shared_buffers=16MB", "-c", "max_connections=200"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", preexec_fn=_become(as_user))
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise Unavailable("postgres ended at once, see %s" % log.name)
-            ready = run(os.path.join(binaries, "psql"), "-h", self.directory, "-U", self.user, "-d", "postgres", "-Atc",
-                        "select count(*) from pg_database where datname = '%s'" % self.database)
+            ask = lambda statement: run(os.path.join(binaries, "psql"), "-h", self.directory, "-p", str(self.port), "-U", self.user, "-d", "postgres",
+                                        "-Atc", statement)
+            ready = ask("select count(*) from pg_database where datname = '%s'" % self.database)
             if ready.returncode == 0:
                 if ready.stdout.strip() == b"0":
-                    run(os.path.join(binaries, "createdb"), "-h", self.directory, "-U", self.user, self.database)
+                    ask("create database %s" % self.database)
+                if self.password:
+                    ask("alter role %s password '%s'" % (self.user, self.password))
                 return self
             time.sleep(0.1)
         raise Unavailable("postgres did not answer within %.0f s" % timeout)
@@ -75,6 +86,12 @@ class Postgres:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _binaries():

@@ -8,17 +8,13 @@ import socket
 import subprocess
 import time
 
+from postgres import free_port
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class Failed(Exception):
     """Something did not start or answer; the message is for the person at the terminal."""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(what, condition, timeout=20.0, pause=0.05):

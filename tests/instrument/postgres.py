@@ -1,86 +1,44 @@
-"""A PostgreSQL server of the tests' own, on a unix socket and a free port, in a directory that goes with it."""
-import glob
+"""The PostgreSQL of the tests: run.py starts one for all of them and names it in the environment."""
 import os
 import shutil
-import signal
-import socket
-import subprocess
+import sys
 import tempfile
-import time
 import unittest
 
 VARIABLE = 'WHATAP_TEST_POSTGRES'  # "host port user database password", set by run.py
 PASSWORD = 'hunter2'
-NOBODY = '65534'  # initdb refuses root
-
-
-class Missing(Exception):
-    pass
 
 
 class Server(object):
-    """`address` is what VARIABLE takes. Raises Missing if this machine has no PostgreSQL."""
+    """A cluster in a directory of its own. `address` is what VARIABLE takes. Raises Unavailable if this machine has no PostgreSQL."""
 
     def __init__(self):
-        found = sorted(glob.glob('/usr/lib/postgresql/*/bin/initdb'))
-        if not found:
-            raise Missing('no PostgreSQL in /usr/lib/postgresql: apt-get install postgresql')
-        binaries = os.path.dirname(found[-1])
+        postgres = library()
         self.directory = tempfile.mkdtemp(prefix='wpg')
-        os.chmod(self.directory, 0o755)
-        self.as_nobody = []
-        if os.getuid() == 0:
-            os.chown(self.directory, int(NOBODY), int(NOBODY))
-            self.as_nobody = ['setpriv', '--reuid', NOBODY, '--regid', NOBODY, '--clear-groups']
-        data = os.path.join(self.directory, 'data')
-        password = os.path.join(self.directory, 'password')
-        with open(password, 'w') as file:
-            file.write(PASSWORD)
+        self.cluster = postgres.Postgres(self.directory, PASSWORD)
         try:
-            self.run([binaries + '/initdb', '-D', data, '-U', 'tester', '-A', 'scram-sha-256', '--pwfile', password, '-E', 'UTF8', '--locale', 'C', '-N'])
-            self.port = free_port()
-            self.log = open(os.path.join(self.directory, 'log'), 'w')
-            self.process = subprocess.Popen(
-                self.as_nobody + [binaries + '/postgres', '-D', data, '-p', str(self.port), '-c', 'listen_addresses=127.0.0.1', '-k', self.directory,
-                                  '-c', 'fsync=off', '-c', 'shared_buffers=16MB', '-c', 'max_connections=50'],
-                cwd=self.directory, stdout=self.log, stderr=subprocess.STDOUT)
-            self.log.close()
-            self.wait(binaries)
+            self.cluster.start()
         except BaseException:
             self.stop()
             raise
-        self.address = '127.0.0.1 %d tester postgres %s' % (self.port, PASSWORD)
-
-    def run(self, command):
-        process = subprocess.Popen(self.as_nobody + command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output = process.communicate()[0]
-        if process.returncode != 0:
-            raise RuntimeError(output.decode('utf-8', 'replace'))
-
-    def wait(self, binaries):
-        for _ in range(200):
-            if subprocess.call([binaries + '/pg_isready', '-q', '-h', '127.0.0.1', '-p', str(self.port)]) == 0:
-                return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        with open(os.path.join(self.directory, 'log')) as log:
-            raise RuntimeError('PostgreSQL did not start: ' + log.read()[-2000:])
+        self.address = '127.0.0.1 %d %s %s %s' % (self.cluster.port, self.cluster.user, self.cluster.database, PASSWORD)
 
     def stop(self):
-        process = getattr(self, 'process', None)
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+        self.cluster.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def free_port():
-    place = socket.socket()
-    place.bind(('127.0.0.1', 0))
-    port = place.getsockname()[1]
-    place.close()
-    return port
+def library():
+    """scripts/lib/postgres.py, under a name that is not ours. Python 3 only, as run.py is."""
+    import importlib.util
+    if 'postgres_cluster' in sys.modules:
+        return sys.modules['postgres_cluster']
+    path = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), 'scripts', 'lib', 'postgres.py')
+    spec = importlib.util.spec_from_file_location('postgres_cluster', path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 _own = []
@@ -91,10 +49,12 @@ def address():
     given = os.environ.get(VARIABLE)
     if not given:
         if not _own:
+            if sys.version_info < (3, 6):
+                raise unittest.SkipTest('start these tests through run.py')
             try:
                 _own.append(Server())
-            except Missing as missing:
-                raise unittest.SkipTest(str(missing))
+            except library().Unavailable as reason:
+                raise unittest.SkipTest(str(reason))
             import atexit
             atexit.register(_own[0].stop)
         given = _own[0].address

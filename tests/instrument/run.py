@@ -114,8 +114,8 @@ def quietly(command, **variables):
 def start_postgres():
     try:
         server = postgres.Server()
-    except postgres.Missing as missing:
-        print('SKIP PostgreSQL: %s' % missing, flush=True)
+    except postgres.library().Unavailable as reason:
+        print('SKIP PostgreSQL: %s' % reason, flush=True)
         return None
     os.environ[postgres.VARIABLE] = server.address
     return server
