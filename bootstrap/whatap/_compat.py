@@ -28,7 +28,6 @@ if PY2:
     zip = _itertools.izip
     text = __builtins__['unicode'] if type(__builtins__) is dict else __builtins__.unicode
     integers = (int, long)  # noqa: F821 - exists where this runs
-    character = unichr  # noqa: F821
     next_of = lambda iterator: iterator.next  # noqa: E731
     # crc32 is signed here
     _crc32 = crc32
@@ -41,7 +40,6 @@ else:
     zip = zip
     text = str
     integers = (int,)
-    character = chr
     next_of = lambda iterator: iterator.__next__  # noqa: E731
 
 get_ident = _thread.get_ident

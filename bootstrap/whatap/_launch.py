@@ -1,6 +1,4 @@
 """What the launcher hands over, and the options: docs/protocol.md, section 1. The tracer parses no files."""
-import sys
-
 from ._options import DEFAULTS
 
 VARIABLE = 'WHATAP_LAUNCH'

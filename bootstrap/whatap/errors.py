@@ -6,7 +6,7 @@ they are plain values.
 import sys
 
 from . import guard, wire
-from ._compat import PY2, integers, text as text_type
+from ._compat import PY2, integers
 
 MAX_FRAMES = 100
 MAX_CAUSES = 5

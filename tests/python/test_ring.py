@@ -1,5 +1,4 @@
 """The ring: attaching, forking, full rings, descriptors, and what stays true when anything goes wrong."""
-import gc
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import unittest
 import support
 from fake_collector import Collector
 from traced import Traced
-from whatap import _launch, attach, ring as rings, tx as transactions
+from whatap import _launch, ring as rings, tx as transactions
 
 
 class Attaching(Traced):

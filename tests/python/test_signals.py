@@ -1,12 +1,11 @@
 """Signal handlers that raise at any instruction of ours: nothing is swallowed, nothing is lost or doubled."""
 import os
 import signal
-import sys
 import time
 import unittest
 
 from traced import Traced
-from whatap import guard, ring as rings, tx as transactions
+from whatap import guard, tx as transactions
 from whatap.instrument import wsgi
 
 SECONDS = float(os.environ.get('WHATAP_TEST_SECONDS', '1.5'))

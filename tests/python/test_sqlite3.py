@@ -1,7 +1,6 @@
 """sqlite3: statements are seen, and nothing else can be told."""
 import os
 import pickle
-import sys
 import tempfile
 import unittest
 

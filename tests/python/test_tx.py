@@ -5,7 +5,7 @@ import unittest
 
 from traced import Traced
 import whatap
-from whatap import guard, hooks, tx as transactions, wire
+from whatap import tx as transactions
 
 PY2 = sys.version_info[0] == 2
 text = type(u'')

@@ -1,12 +1,10 @@
 """WSGI: the application is called once, what it returns reaches the server, the transaction lasts as long as the body."""
-import sys
 import time
 import unittest
 
 from traced import Traced
 import whatap
 from whatap import tx as transactions
-from whatap.instrument import wsgi
 
 
 class FileWrapper(object):
