@@ -9,6 +9,9 @@ NOT_TRACED = frozenset((
     'pip', 'setuptools', 'easy_install', 'virtualenv', 'venv', 'ensurepip', 'compileall', 'py_compile', 'build', 'wheel',
     'twine', 'poetry', 'pipx', 'uv', 'conda', 'pydoc', 'idlelib', 'lib2to3', '2to3', 'whatap', 'whatap_python'))
 
+# Seconds that the end of PID 1 waits for the collector.
+EXIT_WAIT = 0.2
+
 _started = False
 
 
@@ -29,7 +32,22 @@ def start(by_code=False):
     _started = True
     from . import hooks
     hooks.install(options.get('ignore_instrumentation_set', ()))
+    if posix.getpid() == 1:
+        from ._compat import at_exit
+        at_exit(_leave_pid_1)
     return True
+
+
+def _leave_pid_1():
+    """The kernel ends everything with us, the collector too: it is asked to take and send what there is, also that of
+    our workers."""
+    if posix.getpid() == 1:
+        from . import attach, guard
+        try:
+            attach.ask(b'drain\n', EXIT_WAIT)
+        except BaseException:
+            if not guard.ours():
+                raise
 
 
 def posix_environ(name):

@@ -101,8 +101,9 @@ class Link(object):
             if connection is not None:
                 connection.close()
 
-    def answer(self, wait):
-        """The mapping if the collector has answered; waits at most `wait` seconds."""
+    def answer(self, wait, patient=True):
+        """The mapping if the collector has answered; waits at most `wait` seconds, and if `patient` a little more for one
+        that is only slow because the machine is busy."""
         if not self.waiting:
             return None
         connection = self._object()
@@ -111,7 +112,7 @@ class Link(object):
             return None
         descriptors = []
         try:
-            packet = _receive_within(connection, wait, descriptors)
+            packet = _receive_within(connection, wait, patient, descriptors)
             if packet is None:
                 return None
             self.waiting = False
@@ -200,6 +201,27 @@ class Link(object):
             connection.detach()
 
 
+def ask(message, wait):
+    """The verb of the collector's answer to one message on a connection of its own, within `wait` seconds, or None."""
+    launch = _launch.launch
+    if launch is None:
+        return None
+    connection = None
+    try:
+        connection = _new_socket()
+        connection.connect('\0' + launch.name)
+        if not _trusted(connection):
+            return None
+        connection.send(message, _DONTWAIT | _NOSIGNAL)
+        connection.settimeout(wait)
+        return parse(connection.recv(MAX_MESSAGE))[0]
+    except (OSError, IOError, ValueError):
+        return None
+    finally:
+        if connection is not None:
+            connection.close()
+
+
 def parse(packet):
     """Verb and values of a message."""
     lines = packet.decode('utf-8', 'replace').split('\n') if not PY2 else packet.split('\n')
@@ -267,9 +289,9 @@ def _send(connection, data, mapping):
         connection.send(data, _DONTWAIT | _NOSIGNAL)
 
 
-def _receive_within(connection, wait, descriptors):
-    """One packet, b'' if the connection broke, None if nothing came in time. A collector that is not stopped, only slow
-    because the machine is busy, gets a little more time: a short-lived process has no second chance."""
+def _receive_within(connection, wait, patient, descriptors):
+    """One packet, b'' if the connection broke, None if nothing came in time. If `patient`, a collector that is not stopped,
+    only slow because the machine is busy, gets a little more time: a short-lived process has no second chance."""
     for patience in (wait, SLOW_ANSWER):
         connection.settimeout(patience)
         try:
@@ -278,7 +300,7 @@ def _receive_within(connection, wait, descriptors):
             error = sys.exc_info()[1]
             if not isinstance(error, _socket.timeout) and not _would_block(error):
                 return b''
-            if not wait or not _is_at_work(connection):
+            if not wait or not patient or not _is_at_work(connection):
                 return None
     return None
 

@@ -82,8 +82,11 @@ class Ring(object):
         if self.mapping is None:
             if _launch.launch is None:
                 return _launch.installed
-            self._look_for_collector(0)
-            return True
+            # The very first request of a process is the one that hangs after a bad deployment: it is worth a moment to have
+            # its slot from the start.
+            self._look_for_collector(FIRST_WAIT if self.link is None else 0, False)
+            if self.mapping is None:
+                return True
         word = self.words[CONTROL]
         version = word & 0xffffffff
         if version != self.options_seen and not version & 1:
@@ -307,7 +310,7 @@ class Ring(object):
 
     # -- the collector
 
-    def _look_for_collector(self, wait):
+    def _look_for_collector(self, wait, patient=True):
         """One step of attaching, by whoever has the right to drain: nothing moves while the ring changes."""
         tokens = self.tokens
         try:
@@ -323,7 +326,7 @@ class Ring(object):
             if not link.waiting:
                 link.connect(self, self.mapping)
             if link.waiting:
-                mapping = link.answer(wait)
+                mapping = link.answer(wait, patient)
                 if mapping is not None and (self.mapping is None or mapping.id != self.id):
                     self._attach(mapping)
         finally:
@@ -402,13 +405,9 @@ class Ring(object):
         self.options_seen = version
 
     def leave(self):
-        """At exit: what waits goes into the ring; in PID 1 the collector is asked to take it before all ends."""
-        if not self.alive[0]:
-            return
-        until = clock() + EXIT_WAIT
-        self._empty(until)
-        if posix.getpid() == 1 and self.mapping is not None and self.words[PUT]:
-            self._ask('drain\nring=%016x\n' % self.id, max(until - clock(), 0) / 1e9)
+        """At exit: what waits goes into the ring."""
+        if self.alive[0]:
+            self._empty(clock() + EXIT_WAIT)
 
     def flush(self, milliseconds):
         """Waits until the collector has handed everything on; False if it has not in time."""

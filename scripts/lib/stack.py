@@ -203,7 +203,8 @@ class Application:
     @classmethod
     def gunicorn(cls, python, directory, target, home=None, workers=2, log=None, env=None, arguments=(), port=None):
         port = port or free_port()
-        command = [python, "-m", "gunicorn", "--bind", "127.0.0.1:%d" % port, "--workers", str(workers), "--graceful-timeout", "5",
+        # Not `-m gunicorn`: the releases for Python 2.7 cannot be run so.
+        command = [python, os.path.join(os.path.dirname(python), "gunicorn"), "--bind", "127.0.0.1:%d" % port, "--workers", str(workers), "--graceful-timeout", "5",
                    "--log-level", "warning"] + list(arguments) + [target]
         if home is not None:
             process = home.launch(*command, env=env, cwd=directory, log=log)

@@ -73,8 +73,8 @@ class Scene:
 class Load:
     """Requests from a few threads with connections kept open; knows what was answered."""
 
-    def __init__(self, application, paths=("/stock/7", "/", "/sql?n=3"), threads=4):
-        self.application, self.paths = application, paths
+    def __init__(self, application, paths=("/stock/7", "/", "/sql?n=3"), threads=4, pause=0.002):
+        self.application, self.paths, self.pause = application, paths, pause
         self.ended = threading.Event()
         self.lock = threading.Lock()
         self.answers = {}
@@ -93,7 +93,7 @@ class Load:
             thread.join(30)
 
     def work(self):
-        while not self.ended.wait(0.002):
+        while not self.ended.wait(self.pause):
             for path in self.paths:
                 try:
                     answer = self.application.get(path)

@@ -4,9 +4,10 @@ A block is fenced with ```sh. The comment line right before it may say how to ru
     <!-- run: until TEXT -->     it stays in the foreground: Ctrl-C once its output has TEXT; it must then end with 0
     <!-- run: exits N -->        its exit status
     <!-- run: not here, REASON -->
-The blocks of one document run in order, in one scratch directory with a fresh home, user data directory and virtual environment first on PATH.
+The blocks of one document run in order, in the checkout, as a user who has nothing: a home, data and cache directories of a scratch directory's.
 """
 import glob
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import time
 
 import pytest
 
-from conftest import APPS, ROOT
+from conftest import ROOT
 import stack
 
 BLOCK = re.compile(r"(?:<!-- run: (?P<how>.*?) -->\n)?```sh\n(?P<commands>.*?)```", re.S)
@@ -50,17 +51,13 @@ def test_no_block_is_fenced_in_another_way():
 
 
 class Place:
-    """A scratch directory that looks like a user's: an application, no configuration, nothing running."""
+    """A user who has nothing configured and nothing running."""
 
     def __init__(self, scratch):
-        self.work = os.path.join(scratch, "work")
-        shutil.copytree(os.path.join(APPS, "flask_stock"), self.work, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))
-        for name in ("scripts", "tests", "crates", "bootstrap", "docs", "Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE"):
-            os.symlink(os.path.join(ROOT, name), os.path.join(self.work, name))
         self.environment = stack.clean_environment(
             HOME=os.path.join(scratch, "user"), XDG_DATA_HOME=os.path.join(scratch, "user", "data"), XDG_CACHE_HOME=os.path.join(scratch, "user", "cache"),
             WHATAP_HOME=os.path.join(scratch, "user", "home"), WHATAP_SERVER_DATA_DIR=os.path.join(scratch, "user", "server"),
-            WHATAP_DEMO_DIR=os.path.join(ROOT, ".demo"), CARGO_HOME=os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo")),
+            STOCK_DB=os.path.join(scratch, "stock.sqlite3"), CARGO_HOME=os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo")),
             RUSTUP_HOME=os.environ.get("RUSTUP_HOME", os.path.expanduser("~/.rustup")), VIRTUAL_ENV=os.path.dirname(os.path.dirname(sys.executable)),
             PATH=stack.binaries() + os.pathsep + os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])
         for name in ("HOME", "WHATAP_HOME"):
@@ -70,7 +67,7 @@ class Place:
         expected = int(how[6:]) if how.startswith("exits ") else 0
         until = how[6:].encode() if how.startswith("until ") else None
         output = tempfile.TemporaryFile()
-        process = subprocess.Popen(["bash", "-euo", "pipefail", "-c", commands], cwd=self.work, env=self.environment, stdin=subprocess.DEVNULL,
+        process = subprocess.Popen(["bash", "-euo", "pipefail", "-c", commands], cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
                                    stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             if until:
@@ -95,7 +92,6 @@ class Place:
                        stderr=subprocess.DEVNULL, timeout=30)
         info = os.path.join(self.environment["WHATAP_SERVER_DATA_DIR"], "server.json")
         if os.path.exists(info):
-            import json
             with open(info) as file:
                 os.kill(json.load(file)["pid"], signal.SIGTERM)
 

@@ -41,7 +41,7 @@ def answers_of_a_bare_run(scene, load):
 def test_a_killed_collector_loses_nothing(served):
     home = served.home()
     app = served.flask(home)
-    with Load(app) as load:
+    with Load(app, threads=2, pause=0.02) as load:   # what a ring and its queue hold for the longest pause
         time.sleep(1)
         for within in (2, 5, 5):                    # a collector that dies again and again is given pauses
             collectors = home.pids("whatap_python")

@@ -13,6 +13,7 @@ spec.loader.exec_module(environments)
 FOUND = [version for version in environments.VERSIONS if environments.interpreter(version)]
 FLASK = {"/": 3, "/stock/<int:sku>": 4, "/sql": 2, "/fail": 1, "/bad-sql": 1, "/thread": 1}
 DJANGO = {"/health": 2, "/orders/<int:pk>/": 3, "/report": 1, "/fail": 1, "/stream": 1}
+REGEX_ROUTES = {"/orders/<int:pk>/": "/orders/<pk>/"}
 PATHS = {"/stock/<int:sku>": "/stock/5", "/orders/<int:pk>/": "/orders/5/"}
 
 
@@ -27,7 +28,9 @@ def test_flask_and_django_on(version, served):
     total = sum(FLASK.values()) + sum(DJANGO.values())
     assert served.settled(total) == total
     assert counted(served, "stock", FLASK) == FLASK
-    assert counted(served, "shop", DJANGO) == DJANGO
+    # Django 1.11 knows only regular expressions: they are shown without their marks.
+    routes = {(REGEX_ROUTES.get(name, name) if version == "2.7" else name): count for name, count in DJANGO.items()}
+    assert counted(served, "shop", routes) == routes
     assert served.server.lost() == 0
     assert served.server.count(service="stock", status=500) == 1
 

@@ -19,7 +19,7 @@ use crate::watch::{inherited, out_of_the_way, raise_descriptor_limit};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -150,8 +150,8 @@ pub(crate) struct Collector {
     timers: Timers,
     /// Stacks were asked for: look often until then, so that each transaction gives one only.
     stacks_until_ms: u64,
-    /// Running transactions were shown last time, so their end must be shown too.
-    shown_active: bool,
+    /// Rings whose last shown list had something in it: that it is empty now must be shown too.
+    shown_active: HashSet<u64>,
     leaving: Option<Leaving>,
     idle_since_ms: Option<u64>,
     marked: bool,
@@ -253,7 +253,7 @@ impl Collector {
             pause_ms: BUSY_MS,
             timers: Timers::default(),
             stacks_until_ms: 0,
-            shown_active: false,
+            shown_active: HashSet::new(),
             leaving: None,
             idle_since_ms: None,
             marked: false,

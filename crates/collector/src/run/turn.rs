@@ -148,7 +148,7 @@ impl Collector {
             || self.launch.get("_server").is_some()
     }
 
-    /// Running transactions: once a second while there are any, and once more.
+    /// Running transactions: of each ring once a second while there are any, and once more.
     pub(super) fn show_active(&mut self, now: Now) {
         let mut all: Vec<(u64, Vec<SlotSnapshot>)> = Vec::new();
         for (id, ring) in &mut self.rings {
@@ -157,14 +157,15 @@ impl Collector {
             if ring.ask_for_stacks(now, every_ms, &running) {
                 self.stacks_until_ms = now.mono_ms + STACKS_MS;
             }
-            if !running.is_empty() {
+            if !running.is_empty() || self.shown_active.contains(id) {
                 all.push((*id, running.into_iter().map(|one| one.snapshot).collect()));
             }
         }
-        if all.is_empty() && !self.shown_active {
+        let busy = all.iter().filter(|(_, slots)| !slots.is_empty());
+        self.shown_active = busy.map(|(id, _)| *id).collect();
+        if all.is_empty() {
             return;
         }
-        self.shown_active = !all.is_empty();
         let known = all
             .iter()
             .filter_map(|(id, slots)| Some((&self.rings.get(id)?.info, slots.as_slice())));
