@@ -306,13 +306,13 @@ def _receive_within(connection, wait, patient, descriptors):
 
 
 def _is_at_work(connection):
-    """Whether the process on the other side runs or could."""
+    """Whether the process on the other side runs, could, or is about to: waiting for its disk it mostly is for a moment."""
     try:
         pid = _credentials.unpack(connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, _credentials.size))[0]
         with _LowNumbersTaken():
             number = posix.open('/proc/%d/stat' % pid, posix.O_RDONLY | _CLOEXEC)
         try:
-            return posix.read(number, 512).rpartition(b') ')[2][:1] in (b'R', b'S')
+            return posix.read(number, 512).rpartition(b') ')[2][:1] in (b'R', b'S', b'D')
         finally:
             posix.close(number)
     except (OSError, IOError):

@@ -61,7 +61,8 @@ class Postgres:
         self.process = subprocess.Popen(
             [os.path.join(binaries, "postgres"), "-D", self.data, "-k", self.directory, "-p", str(self.port), "-c", "fsync=off",
              "-c", "listen_addresses=" + ("127.0.0.1" if self.password else ""), "-c", "shared_buffers=16MB", "-c", "max_connections=200"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", preexec_fn=_become(as_user))
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", preexec_fn=_become(as_user),
+            start_new_session=True)                  # a Ctrl-C at the terminal is for whoever started it, which then stops it
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -207,10 +207,11 @@ class Application:
         command = [python, os.path.join(os.path.dirname(python), "gunicorn"), "--bind", "127.0.0.1:%d" % port, "--workers", str(workers), "--graceful-timeout", "5",
                    "--log-level", "warning"] + list(arguments) + [target]
         if home is not None:
-            process = home.launch(*command, env=env, cwd=directory, log=log)
+            process = home.launch(*command, env=env, cwd=directory, log=log, start_new_session=True)
         else:
             out = open(log, "ab") if log else subprocess.DEVNULL
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=clean_environment(**(env or {})), cwd=directory)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=clean_environment(**(env or {})), cwd=directory,
+                                       start_new_session=True)
         return cls(process, port, log)
 
     def wait(self, timeout=30.0):
