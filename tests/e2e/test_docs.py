@@ -68,7 +68,9 @@ class Place:
         until = how[6:].encode() if how.startswith("until ") else None
         output = tempfile.TemporaryFile()
         process = subprocess.Popen(["bash", "-euo", "pipefail", "-c", commands], cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
-                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                                   # As at a terminal: whoever runs the tests in the background has it ignored.
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         try:
             if until:
                 self.interrupt_after(process, output, until, commands)
