@@ -8,7 +8,7 @@ import posix
 import sys
 
 from . import _launch, guard
-from ._compat import clock, counter, deque, fork_page, get_ident, next_of, part_of, pause, wall, words_of, zip
+from ._compat import PY2, clock, counter, deque, fork_page, get_ident, next_of, part_of, pause, wall, words_of, zip
 from ._compat import crc32
 from .wire import GAPS as _GAPS, pack_place as _place, pack_word as _word, sealed
 
@@ -83,8 +83,8 @@ class Ring(object):
             if _launch.launch is None:
                 return _launch.installed
             # The very first request of a process is the one that hangs after a bad deployment: it is worth a moment to have
-            # its slot from the start.
-            self._look_for_collector(FIRST_WAIT if self.link is None else 0, False)
+            # its slot from the start. Not on 2.7, whose imports under load are slow enough to be taken for an abandoned token.
+            self._look_for_collector(FIRST_WAIT if self.link is None and not PY2 else 0, False)
             if self.mapping is None:
                 return True
         word = self.words[CONTROL]
