@@ -2,7 +2,6 @@
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -270,10 +269,6 @@ def binaries():
     if not os.access(os.path.join(chosen, "whatap-start-agent"), os.X_OK):
         raise Failed("no whatap-start-agent in %s: run scripts/test, or `cargo build --release`" % chosen)
     return chosen
-
-
-def which(name):
-    return shutil.which(name)
 
 
 def end_group(process, timeout=10.0):
