@@ -24,6 +24,8 @@ const MAX_FIELD: usize = 1024;
 const MAX_STACK: usize = 30_000;
 const MAX_LOG: usize = 8 * 1024;
 const MAX_ATTRIBUTES: usize = 32;
+/// The status of what a process's death cut off.
+const DIED: &str = "the process ended while this ran";
 const UNMATCHED: &str = "{unmatched}";
 
 /// `Span.flags`: the sender knows whether the parent is remote, and it is.
@@ -150,6 +152,7 @@ impl Transactions {
     ) {
         let (method, path) = split_name(&slot.name);
         let name = self.paths.get(path, patterns, ring.policy.normalise_paths);
+        let doing = Unfinished::of(now, slot);
         let head = SpanHead {
             trace: &trace_of(slot.id),
             id: slot.id,
@@ -179,8 +182,14 @@ impl Transactions {
             }
             put(out, "thread.id", Value::Int(slot.thread as i64));
             put_identity(out, ring.ring, 0);
-            put_error_status(out, "the process ended while this ran");
+            if let Some(doing) = &doing {
+                doing.put_totals(out);
+            }
+            put_error_status(out, DIED);
         });
+        if let Some(doing) = doing {
+            doing.put_step(slot, spans);
+        }
     }
 
     /// Decides what `frame` is called. True for the first of that name in a while.
@@ -420,6 +429,84 @@ impl Transactions {
                 _ => put(out, "code.function.name", Value::Text(text)),
             }
             put_step_error(out, step);
+        });
+    }
+}
+
+/// The step that a transaction was in when its process died.
+struct Unfinished {
+    kind: StepKind,
+    text: String,
+    start_us: u64,
+    duration_us: u64,
+}
+
+impl Unfinished {
+    /// `None` if it ran its own code.
+    fn of(now: Now, slot: &SlotSnapshot) -> Option<Self> {
+        let kind = match slot.state {
+            1 => StepKind::METHOD,
+            2 => StepKind::SQL,
+            3 => StepKind::HTTP,
+            4 => StepKind::DB_CONNECT,
+            _ => return None,
+        };
+        let start_us = slot
+            .start_us
+            .saturating_add(u64::from(slot.state_start_ms) * 1_000)
+            .min(now.wall_us.max(slot.start_us));
+        Some(Self {
+            kind,
+            text: running_text(slot.state, &slot.text),
+            start_us,
+            duration_us: now.wall_us.saturating_sub(start_us),
+        })
+    }
+
+    fn put_totals(&self, out: &mut Vec<u8>) {
+        match self.kind {
+            StepKind::SQL => {
+                put_count(out, "whatap.sql.count", 1);
+                put_count(out, "whatap.sql.us", self.duration_us);
+            }
+            StepKind::HTTP => {
+                put_count(out, "whatap.http.count", 1);
+                put_count(out, "whatap.http.us", self.duration_us);
+            }
+            StepKind::DB_CONNECT => put_count(out, "whatap.dbc.us", self.duration_us),
+            _ => {}
+        }
+        put_count(out, "whatap.steps", 1);
+        put(out, "whatap.profile", Value::Bool(true));
+    }
+
+    fn put_step(&self, slot: &SlotSnapshot, spans: &mut Vec<u8>) {
+        let head = SpanHead {
+            trace: &trace_of(slot.id),
+            id: step_id(slot.id, 0),
+            parent: slot.id,
+            tracestate: "",
+            name: (first_word(&self.text), ""),
+            kind: if self.kind == StepKind::METHOD {
+                KIND_INTERNAL
+            } else {
+                KIND_CLIENT
+            },
+            start_us: self.start_us,
+            duration_us: self.duration_us,
+            flags: 0,
+        };
+        let key = match self.kind {
+            StepKind::SQL => "db.query.text",
+            StepKind::HTTP => "url.full",
+            StepKind::DB_CONNECT => "db.namespace",
+            _ => "code.function.name",
+        };
+        put_span(spans, &head, |out| {
+            put(out, "whatap.step", Value::Int(self.kind.0.into()));
+            put(out, "whatap.index", Value::Int(0));
+            put(out, key, Value::Text(&self.text));
+            put_error_status(out, DIED);
         });
     }
 }

@@ -144,6 +144,13 @@ impl Sent {
             .collect()
     }
 
+    fn steps(&self) -> Vec<&otlp::Span> {
+        self.spans
+            .iter()
+            .filter(|span| attributes(&span.attributes).contains_key("whatap.step"))
+            .collect()
+    }
+
     /// `name{cause}` → value of each accounting metric.
     fn accounts(&self) -> HashMap<String, i64> {
         let mut all = HashMap::new();
@@ -571,12 +578,44 @@ fn a_transaction_that_died_is_told_once_and_counted_apart() {
         span.end_time_unix_nano - span.start_time_unix_nano,
         6_000_000_000
     );
+    // What it was doing is its one step, masked, from where it began to the death.
+    assert_eq!(attributes(&span.attributes)["whatap.sql.count"], "1");
+    assert_eq!(attributes(&span.attributes)["whatap.profile"], "true");
+    let step = sent.steps()[0];
+    assert_eq!(step.parent_span_id, span.span_id);
+    assert_eq!(attributes(&step.attributes)["db.query.text"], "SELECT #");
+    assert_eq!(
+        step.start_time_unix_nano - span.start_time_unix_nano,
+        3_000_000
+    );
+    assert_eq!(step.end_time_unix_nano, span.end_time_unix_nano);
+    assert_eq!(sent.spans.len(), 2);
     // The ring was not let go before the collector died: the next one sees the same slot.
     scene.pipeline().aborted(at(13), &info, &slot);
     scene.pipeline().account(at(13), &info, Counters::default());
     let sent = scene.sent();
     assert_eq!(sent.spans.len(), 0);
     assert_eq!(sent.accounts()["whatap.aborted"], 1);
+}
+
+#[test]
+fn a_transaction_that_died_in_its_own_code_has_no_step() {
+    let mut scene = Scene::new();
+    let slot = SlotSnapshot {
+        id: 6,
+        start_us: at(4).wall_us,
+        thread: 1,
+        name: "GET /loop".to_owned(),
+        state: 0,
+        state_start_ms: 0,
+        step: 0,
+        text: String::new(),
+    };
+    let info = scene.info.clone();
+    scene.pipeline().aborted(at(10), &info, &slot);
+    let sent = scene.sent();
+    assert_eq!(sent.spans.len(), 1);
+    assert!(!attributes(&sent.spans[0].attributes).contains_key("whatap.profile"));
 }
 
 #[test]
