@@ -1,5 +1,6 @@
 //! The options of each launch whose processes report to us, kept up to date with their files.
 
+use crate::memory::Limits;
 use crate::pipeline::Policy;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -66,6 +67,21 @@ impl Options {
         self.resolved
             .count("active_stack_second")
             .saturating_mul(1000)
+    }
+
+    /// Bytes of data in a new ring.
+    pub fn ring_data_bytes(&self) -> usize {
+        let kib: usize = self.resolved.text("ring_size_kb").parse().unwrap_or(256);
+        kib * 1024
+    }
+
+    /// What all rings together may take.
+    pub fn ring_limits(&self) -> Limits {
+        let number = |name| usize::try_from(self.resolved.count(name)).unwrap_or(usize::MAX);
+        Limits {
+            rings: number("ring_max_count"),
+            bytes: number("ring_max_mb").saturating_mul(1 << 20),
+        }
     }
 
     /// The instance that a process belongs to. Its workers, and those of a restart, are the same one: an instance per

@@ -13,6 +13,7 @@ pub mod home;
 pub mod instance;
 pub mod journal;
 pub mod launches;
+pub mod memory;
 pub mod normalise;
 pub mod outbox;
 pub mod pipeline;

@@ -1,181 +1,21 @@
-//! Rings: their memory, and the reading side of each.
+//! The reading side of each ring.
 //!
-//! Memory is made here, reserved and sealed against shrinking, so that neither side can be killed by touching it. A frame
-//! is copied out, checked, and given away; the tail moves only when [`Ring::settle`] is told that the spool has it.
+//! A frame is copied out, checked, and given away; the tail moves only when [`Ring::settle`] is told that the spool has it.
 
 use crate::launches::Options;
+use crate::memory::{Memory, Refused};
 use crate::pipeline::{Counters, Now, RingInfo, SlotSnapshot};
-use crate::process::{Life, memory_left};
-use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use nix::unistd::ftruncate;
+use crate::process::Life;
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::fs::File;
 use std::io;
-use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
 use whatap_wire::frame::{self, Frame, KIND_TRANSACTION};
-use whatap_wire::ring::{Header, Look, RING_BYTES, RING_WORDS, SLOT_COUNT, Slot, View, flag};
+use whatap_wire::ring::{Header, Look, SLOT_COUNT, Slot, View, flag};
 
-/// All rings together; beyond it new interpreters stay untraced.
-pub const MAX_TOTAL_BYTES: usize = 1 << 30;
-pub const MAX_RINGS: usize = MAX_TOTAL_BYTES / RING_BYTES;
-/// A memory cgroup keeps at least this: reserving in a full one calls the OOM killer instead of failing.
-pub const MIN_LEFT_BYTES: u64 = 16 << 20;
 /// An unreadable frame is one that is still being written, for this long.
 const GIVE_UP_MS: u64 = 1_000;
 /// A transaction that has a frame is not aborted, though its slot may still say that it runs.
 const RECENT_IDS: usize = 64;
-const FIRST_FREE_FD: i32 = crate::ensure::FIRST_FREE_FD;
-
-/// Why there is no ring.
-#[derive(Debug)]
-pub enum Refused {
-    /// The memory cgroup is nearly full.
-    Memory,
-    /// Too many rings.
-    Limit,
-    Io(io::Error),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory => write!(f, "less than 16 MiB of memory are left"),
-            Self::Limit => write!(f, "too many processes"),
-            Self::Io(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
-
-/// The shared memory of one ring, mapped.
-#[derive(Debug)]
-pub struct Memory {
-    fd: OwnedFd,
-    words: NonNull<AtomicU64>,
-}
-
-impl Memory {
-    /// Reserves and seals new memory; all zero.
-    pub fn create() -> io::Result<Self> {
-        let fd = high(new_memfd()?)?;
-        ftruncate(&fd, RING_BYTES as i64)?;
-        // Reserved: touching it can neither fail on a full tmpfs nor be answered by SIGBUS.
-        fallocate(&fd, FallocateFlags::empty(), 0, RING_BYTES as i64)?;
-        fcntl(
-            &fd,
-            FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
-        )?;
-        Self::map(fd)
-    }
-
-    /// Maps memory that somebody else hands us; only if it is sealed and of the right size.
-    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
-        let fd = high(fd)?;
-        let seals = fcntl(&fd, FcntlArg::F_GET_SEALS)?;
-        if seals & libc::F_SEAL_SHRINK == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not sealed"));
-        }
-        let file = File::from(fd);
-        if file.metadata()?.len() != RING_BYTES as u64 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a ring's size",
-            ));
-        }
-        Self::map(file.into())
-    }
-
-    fn map(fd: OwnedFd) -> io::Result<Self> {
-        let length = NonZeroUsize::new(RING_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new shared mapping at an address of the kernel's choice; it is unmapped only in `drop`.
-        let start = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, &fd, 0) }?;
-        Ok(Self {
-            fd,
-            words: start.cast(),
-        })
-    }
-
-    pub fn view(&self) -> View<'_> {
-        // SAFETY: the mapping has RING_BYTES bytes, is page-aligned, lives as long as `self`, and cannot shrink (sealed).
-        // Both sides access it by atomic words only.
-        let words: &[AtomicU64; RING_WORDS] = unsafe { self.words.cast().as_ref() };
-        View::of(words)
-    }
-
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    /// Another descriptor of the same memory, above the fixed places too.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        let copy = fcntl(&self.fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST_FREE_FD))?;
-        // SAFETY: fcntl has just made this descriptor and nobody else knows it.
-        Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: mapped by us with this length, and no view outlives `self`.
-        let _impossible = unsafe { munmap(self.words.cast(), RING_BYTES) };
-    }
-}
-
-fn new_memfd() -> io::Result<OwnedFd> {
-    /// Since Linux 6.3; says that nobody will ever execute it, which hardened kernels insist on.
-    const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x0008);
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    match memfd_create("whatap-ring", flags | NOEXEC_SEAL) {
-        Err(Errno::EINVAL) => Ok(memfd_create("whatap-ring", flags)?),
-        other => Ok(other?),
-    }
-}
-
-/// Numbers that survive an exec into a watchdog must lie above its fixed places.
-fn high(fd: OwnedFd) -> io::Result<OwnedFd> {
-    let copy = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST_FREE_FD))?;
-    // SAFETY: fcntl has just made this descriptor and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-}
-
-/// Decides whether another ring may be made.
-#[derive(Debug, Default)]
-pub struct Budget {
-    looked_at_ms: u64,
-    left: Option<u64>,
-}
-
-impl Budget {
-    const LOOK_MS: u64 = 200;
-
-    pub fn allows(&mut self, rings: usize, now_ms: u64) -> Result<(), Refused> {
-        if rings >= MAX_RINGS {
-            return Err(Refused::Limit);
-        }
-        if self.looked_at_ms == 0 || now_ms >= self.looked_at_ms + Self::LOOK_MS {
-            self.left = memory_left();
-            self.looked_at_ms = now_ms.max(1);
-        }
-        match &mut self.left {
-            Some(left) if *left < MIN_LEFT_BYTES + RING_BYTES as u64 => Err(Refused::Memory),
-            Some(left) => {
-                *left -= RING_BYTES as u64;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
 
 /// One interpreter's ring, from the collector's side.
 #[derive(Debug)]
@@ -205,8 +45,14 @@ pub struct Ring {
 
 impl Ring {
     /// A ring of a process that has just asked for one.
-    pub fn create(info: RingInfo, launch: Rc<str>, life: Life, now: Now) -> Result<Self, Refused> {
-        let memory = Memory::create().map_err(Refused::Io)?;
+    pub fn create(
+        data_bytes: usize,
+        info: RingInfo,
+        launch: Rc<str>,
+        life: Life,
+        now: Now,
+    ) -> Result<Self, Refused> {
+        let memory = Memory::create(data_bytes)?;
         memory.view().init(Header {
             ring: info.ring,
             created_us: now.wall_us,
@@ -515,7 +361,7 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
     use whatap_wire::frame::Draft;
-    use whatap_wire::ring::Writer;
+    use whatap_wire::ring::{DATA_BYTES, Writer};
 
     fn now(mono_ms: u64) -> Now {
         Now {
@@ -546,7 +392,7 @@ mod tests {
     }
 
     fn ring() -> Ring {
-        Ring::create(info(), "".into(), Life::Unknown, now(1)).unwrap()
+        Ring::create(DATA_BYTES, info(), "".into(), Life::Unknown, now(1)).unwrap()
     }
 
     fn put(ring: &Ring, seq: u64) {
@@ -700,42 +546,5 @@ mod tests {
         Writer::new(ring.view()).clear(5);
         assert!(!ask(&mut ring, 30_000));
         assert_eq!(ring.view().stack_wanted(5), 0);
-    }
-
-    #[test]
-    fn memory_that_could_shrink_is_refused() {
-        let fd = memfd_create("x", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-        ftruncate(&fd, RING_BYTES as i64).unwrap();
-        assert!(Memory::adopt(fd).is_err());
-        let small = memfd_create("x", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-        fcntl(&small, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
-        assert!(Memory::adopt(small).is_err());
-        assert!(Memory::adopt(File::open("/dev/null").unwrap().into()).is_err());
-    }
-
-    #[test]
-    fn nobody_can_cut_a_ring_under_the_other_side() {
-        let memory = Memory::create().unwrap();
-        for bytes in [0, RING_BYTES as i64 / 2, RING_BYTES as i64 * 2] {
-            assert_eq!(ftruncate(memory.descriptor(), bytes), Err(Errno::EPERM));
-        }
-        let blocks = nix::sys::stat::fstat(memory.descriptor())
-            .unwrap()
-            .st_blocks;
-        assert!(blocks as usize * 512 >= RING_BYTES, "reserved");
-    }
-
-    #[test]
-    fn rings_are_refused_before_memory_runs_out() {
-        let mut budget = Budget {
-            looked_at_ms: 1,
-            left: Some(MIN_LEFT_BYTES + RING_BYTES as u64),
-        };
-        assert!(budget.allows(0, 2).is_ok());
-        assert!(matches!(budget.allows(1, 2), Err(Refused::Memory)));
-        assert!(matches!(
-            Budget::default().allows(MAX_RINGS, 2),
-            Err(Refused::Limit)
-        ));
     }
 }

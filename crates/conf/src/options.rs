@@ -204,9 +204,9 @@ pub static OPTIONS: &[Opt] = &[
 
     // The collector itself.
     opt("agent_linger_sec", Int(0, 31_536_000), "60", R::COLLECTOR, Hot, "The collector ends this long after its last application; 0 = never.").unit("s"),
-    opt("ring_size_kb", Choice(&["64", "128", "256", "512", "1024", "2048", "4096"]), "256", R::NONE, Restart, "Memory shared with each interpreter.").unit("KiB"),
-    opt("ring_max_mb", Int(1, 65_536), "1024", R::NONE, Hot, "All rings together; further interpreters are not traced.").unit("MiB"),
-    opt("ring_max_count", Int(1, COUNT), "4000", R::NONE, Hot, "Number of rings; further interpreters are not traced."),
+    opt("ring_size_kb", Choice(&["256", "512", "1024", "2048", "4096"]), "256", R::COLLECTOR, Restart, "Memory shared with each interpreter.").unit("KiB"),
+    opt("ring_max_mb", Int(1, 65_536), "1024", R::COLLECTOR, Hot, "All rings together; further interpreters are not traced.").unit("MiB"),
+    opt("ring_max_count", Int(1, COUNT), "4000", R::COLLECTOR, Hot, "Number of rings; further interpreters are not traced."),
     opt("spool_max_mb", Int(1, 1_048_576), "1024", R::COLLECTOR, Hot, "Disk used while the server is away; the oldest goes first and is counted.").unit("MiB"),
     opt("spool_max_hours", Int(1, 8760), "24", R::COLLECTOR, Hot, "Age after which unsent data is dropped and counted.").unit("h"),
     opt("counter_enabled", Bool, "true", R::COLLECTOR, Hot, "Figures of processes and host every five seconds."),

@@ -1,10 +1,12 @@
 //! The ring of one interpreter, as bytes (`docs/protocol.md` §3).
 //!
 //! [`View`] is a mapping seen as words: every access is one aligned atomic load or store, so the other side may write at
-//! any time and nothing here can be torn within a word or undefined. Making and mapping the memory is the collector's.
+//! any time and nothing here can be torn within a word or undefined. Making and mapping the memory is the collector's;
+//! memory that must not be mapped is reached through [`Unmapped`].
 
 use crate::frame;
 use crate::reader::{Bad, Reader, valid_prefix};
+use std::fmt;
 use std::sync::atomic::{
     AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
@@ -19,13 +21,22 @@ pub const SLOTS: usize = 12_288;
 pub const SLOT_COUNT: usize = 256;
 pub const SLOT_BYTES: usize = 192;
 pub const DATA: usize = 65_536;
+/// The smallest and usual size of the data, and the largest.
 pub const DATA_BYTES: usize = 262_144;
-/// The whole mapping.
+pub const MAX_DATA_BYTES: usize = 4 << 20;
+/// The whole mapping of the usual size.
 pub const RING_BYTES: usize = DATA + DATA_BYTES;
 /// The same in words of [`View`].
 pub const RING_WORDS: usize = RING_BYTES / 8;
-/// A frame is at most a quarter of the data.
+/// A frame is at most a quarter of the smallest data.
 pub const MAX_FRAME: usize = DATA_BYTES / 4;
+
+/// The bytes of data in a mapping of this size, if a ring can have it.
+pub fn data_bytes_of(ring_bytes: usize) -> Option<usize> {
+    let data = ring_bytes.checked_sub(DATA)?;
+    let fits = data.is_power_of_two() && (DATA_BYTES..=MAX_DATA_BYTES).contains(&data);
+    fits.then_some(data)
+}
 
 /// Bits of the flags at offset 100.
 pub mod flag {
@@ -129,32 +140,58 @@ pub enum Look {
     Unreadable(Bad),
 }
 
-/// A ring's mapping as words.
+/// Memory that the other side could cut: reached by a call for each access instead of a mapping. What is not there reads
+/// as zero.
+pub trait Unmapped: fmt::Debug {
+    fn read(&self, place: usize, to: &mut [u8]);
+    fn write(&self, place: usize, bytes: &[u8]);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Words<'a> {
+    Mapped(&'a [AtomicU64]),
+    Called(&'a dyn Unmapped),
+}
+
+/// A ring's memory as words.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    words: &'a [AtomicU64; RING_WORDS],
+    words: Words<'a>,
+    data_bytes: usize,
 }
 
 impl<'a> View<'a> {
-    pub const fn of(words: &'a [AtomicU64; RING_WORDS]) -> Self {
-        Self { words }
+    /// A mapping, which must have a ring's size.
+    pub fn new(words: &'a [AtomicU64]) -> Result<Self, Bad> {
+        let data_bytes = data_bytes_of(words.len() * 8).ok_or(Bad::Length(words.len() as u32))?;
+        Ok(Self {
+            words: Words::Mapped(words),
+            data_bytes,
+        })
     }
 
-    pub fn new(words: &'a [AtomicU64]) -> Result<Self, Bad> {
-        let words = words
-            .try_into()
-            .map_err(|_| Bad::Length(words.len() as u32))?;
-        Ok(Self { words })
+    /// Memory of that many bytes without a mapping.
+    pub fn through(memory: &'a dyn Unmapped, bytes: usize) -> Result<Self, Bad> {
+        let data_bytes = data_bytes_of(bytes).ok_or(Bad::Length(bytes as u32))?;
+        Ok(Self {
+            words: Words::Called(memory),
+            data_bytes,
+        })
+    }
+
+    pub const fn data_bytes(&self) -> usize {
+        self.data_bytes
     }
 
     /// Writes the words of a new ring, whose memory is zero.
     pub fn init(&self, header: Header) {
         let two = |low: usize, high: usize| (low as u64) | ((high as u64) << 32);
-        self.store(8, u64::from(LAYOUT) | ((RING_BYTES as u64) << 32));
+        let ring_bytes = DATA + self.data_bytes;
+        self.store(8, u64::from(LAYOUT) | ((ring_bytes as u64) << 32));
         self.store(16, header.ring);
         self.store(24, two(SLOTS, SLOT_COUNT));
         self.store(32, two(OPTIONS, OPTIONS_BYTES));
-        self.store(40, two(DATA, DATA_BYTES));
+        self.store(40, two(DATA, self.data_bytes));
         self.store(48, header.created_us);
         self.store(56, u64::from(header.pid));
         self.store(OPTIONS_VERSION, u64::from(flag::ON) << 32);
@@ -170,7 +207,9 @@ impl<'a> View<'a> {
         if layout != LAYOUT {
             return Err(Bad::Version(layout));
         }
-        if bytes as usize != RING_BYTES || halves(self.load(40)) != (DATA as u32, DATA_BYTES as u32)
+        let (data_at, data_bytes) = halves(self.load(40));
+        if (bytes as usize, data_bytes as usize) != (DATA + self.data_bytes, self.data_bytes)
+            || data_at as usize != DATA
         {
             return Err(Bad::Length(bytes));
         }
@@ -336,10 +375,10 @@ impl<'a> View<'a> {
         if waiting == 0 {
             return Look::Empty;
         }
-        if waiting > DATA_BYTES as u64 || !position.is_multiple_of(frame::ALIGN) {
+        if waiting > self.data_bytes as u64 || !position.is_multiple_of(frame::ALIGN) {
             return Look::Unreadable(Bad::Value("head"));
         }
-        let length = halves(self.load(data_place(position))).0;
+        let length = halves(self.load(self.data_place(position))).0;
         let whole = frame::padded(length as usize);
         if (length as usize) < frame::FIXED || length as usize > MAX_FRAME || whole > waiting {
             return Look::Unreadable(Bad::Length(length));
@@ -387,35 +426,51 @@ impl<'a> View<'a> {
 
     /// Spoils the data at a stream position: what a broken writer does, for tests.
     pub fn scribble(&self, position: u64) {
-        let place = data_place(position);
+        let place = self.data_place(position);
         self.store(place, !self.load(place));
     }
 
     // --- words
 
     fn load(&self, place: usize) -> u64 {
-        self.words
-            .get(place / 8)
-            .map_or(0, |word| u64::from_le(word.load(Acquire)))
+        match self.words {
+            Words::Mapped(words) => words
+                .get(place / 8)
+                .map_or(0, |word| u64::from_le(word.load(Acquire))),
+            Words::Called(memory) => load_twice(memory, place),
+        }
     }
 
     fn store(&self, place: usize, value: u64) {
-        if let Some(word) = self.words.get(place / 8) {
-            word.store(value.to_le(), Release);
+        match self.words {
+            Words::Mapped(words) => {
+                if let Some(word) = words.get(place / 8) {
+                    word.store(value.to_le(), Release);
+                }
+            }
+            Words::Called(memory) => memory.write(place, &value.to_le_bytes()),
         }
+    }
+
+    /// Where the word at this stream position lies.
+    const fn data_place(&self, position: u64) -> usize {
+        DATA + (position % self.data_bytes as u64) as usize
     }
 
     /// Copies stream bytes, which may go round the end of the data.
     fn copy_data(&self, position: u64, to: &mut [u8]) {
-        let place = data_place(position);
-        let before_end = (RING_BYTES - place).min(to.len());
+        let place = self.data_place(position);
+        let before_end = (DATA + self.data_bytes - place).min(to.len());
         let (front, rest) = to.split_at_mut(before_end);
         self.copy(place, front);
         self.copy(DATA, rest);
     }
 
     fn copy(&self, place: usize, to: &mut [u8]) {
-        let words = self.words.get(place / 8..).unwrap_or_default();
+        let words = match self.words {
+            Words::Mapped(words) => words.get(place / 8..).unwrap_or_default(),
+            Words::Called(memory) => return memory.read(place, to),
+        };
         let (whole, part) = to.as_chunks_mut::<8>();
         for (chunk, word) in whole.iter_mut().zip(words) {
             *chunk = word.load(Relaxed).to_ne_bytes();
@@ -446,7 +501,7 @@ impl<'a> Writer<'a> {
         let bytes = encode(head);
         self.add(ENDED, 1);
         let whole = frame::padded(bytes.len());
-        let free = DATA_BYTES as u64 - head.wrapping_sub(self.view.tail());
+        let free = self.view.data_bytes as u64 - head.wrapping_sub(self.view.tail());
         if bytes.len() > MAX_FRAME {
             self.add(LOST + 8, 1);
             return false;
@@ -456,7 +511,7 @@ impl<'a> Writer<'a> {
             return false;
         }
         for (at, chunk) in (head..).step_by(8).zip(bytes.chunks(8)) {
-            self.view.store(data_place(at), word_of(chunk));
+            self.view.store(self.view.data_place(at), word_of(chunk));
         }
         self.add(PUT, 1);
         self.view.store(HEAD, head.wrapping_add(whole));
@@ -528,9 +583,9 @@ impl<'a> Writer<'a> {
     }
 
     fn add(&self, place: usize, count: u64) {
-        if let Some(word) = self.view.words.get(place / 8) {
-            word.fetch_add(count, Relaxed);
-        }
+        // One writer for each of the tracer's words.
+        self.view
+            .store(place, self.view.load(place).wrapping_add(count));
     }
 }
 
@@ -583,10 +638,25 @@ fn word_of(bytes: &[u8]) -> u64 {
         .fold(0, |word, byte| (word << 8) | u64::from(*byte))
 }
 
-/// Where in the mapping the word at this stream position lies.
-const fn data_place(position: u64) -> usize {
-    DATA + (position % DATA_BYTES as u64) as usize
+/// A word that a call has copied while it was stored may be half of each; two equal looks in a row are one value.
+fn load_twice(memory: &dyn Unmapped, place: usize) -> u64 {
+    let load = || {
+        let mut bytes = [0; 8];
+        memory.read(place, &mut bytes);
+        u64::from_le_bytes(bytes)
+    };
+    let mut found = load();
+    for _ in 0..LOOKS {
+        let again = load();
+        if again == found {
+            break;
+        }
+        found = again;
+    }
+    found
 }
+
+const LOOKS: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use whatap_collector::instance::{self, Received};
-use whatap_collector::rings::Memory;
+use whatap_collector::memory::Memory;
 use whatap_conf::Launch;
 use whatap_wire::Message;
 use whatap_wire::frame::Draft;

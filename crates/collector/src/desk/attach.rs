@@ -2,15 +2,16 @@
 
 use super::hex;
 use crate::instance::{self, Peer};
+use crate::memory::{Memory, Refused};
 use crate::pipeline::RingInfo;
 use crate::process::{Life, own_procfs, start_ticks};
-use crate::rings::{Memory, Refused, Ring};
+use crate::rings::Ring;
 use crate::run::Collector;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use whatap_wire::Message;
-use whatap_wire::ring::RING_BYTES;
+use whatap_wire::ring::DATA;
 
 impl Collector {
     pub(super) fn attach(&mut self, id: u64, peer: Peer, message: &Message, fds: Vec<OwnedFd>) {
@@ -48,14 +49,7 @@ impl Collector {
             Err(refused) => {
                 self.journal
                     .line(&format!("no ring for pid {}: {refused}", peer.pid));
-                self.desk.refuse(
-                    id,
-                    if matches!(refused, Refused::Memory) {
-                        "memory"
-                    } else {
-                        "limit"
-                    },
-                );
+                self.desk.refuse(id, refused.reason());
             }
         }
     }
@@ -90,7 +84,15 @@ impl Collector {
             0
         };
         let life = Life::of(peer.pid, start).unwrap_or(Life::Over);
-        self.desk.budget.allows(self.rings.len(), now.mono_ms)?;
+        let data_bytes = self.launches.options(&launch).ring_data_bytes();
+        let limits = self.launches.own().ring_limits();
+        let held = self.rings.values().map(|ring| ring.memory.bytes()).sum();
+        self.desk.budget.allows(
+            (self.rings.len(), held),
+            DATA + data_bytes,
+            limits,
+            now.mono_ms,
+        )?;
         let brought = wanted
             .filter(|ring| !self.rings.contains_key(ring))
             .zip(fds.into_iter().next());
@@ -113,7 +115,7 @@ impl Collector {
         let id = self.new_ring_id().map_err(Refused::Io)?;
         let info = self.info(id, peer.pid, start, peer.uid, message, &launch);
         let options = self.launches.options(&launch);
-        let ring = Ring::create(info, launch.clone(), life, now)?;
+        let ring = Ring::create(data_bytes, info, launch.clone(), life, now)?;
         if !options.is_what_the_launch_said() {
             ring.tell(options);
         }
@@ -201,7 +203,7 @@ impl Collector {
         let memory = ring.memory.descriptor();
         let message = Message::new("ring")
             .with("ring", hex(ring_id))
-            .with("size", RING_BYTES)
+            .with("size", ring.memory.bytes())
             .with("pid", std::process::id())
             .with("fd", memory.as_raw_fd());
         connection.ring = Some(ring_id);

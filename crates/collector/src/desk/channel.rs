@@ -2,8 +2,9 @@
 
 use super::MESSAGES_A_TURN;
 use crate::instance::{self, Received};
+use crate::memory::Memory;
 use crate::process::Life;
-use crate::rings::{Memory, Ring};
+use crate::rings::Ring;
 use crate::run::Collector;
 use nix::unistd::geteuid;
 use std::os::fd::{AsFd, OwnedFd};

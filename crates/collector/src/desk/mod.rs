@@ -6,9 +6,9 @@ mod channel;
 mod control;
 
 use crate::instance::{self, Peer, Received};
+use crate::memory::Budget;
 use crate::pipeline::{Committed, Now};
 use crate::process::Life;
-use crate::rings::Budget;
 use crate::run::{Collector, TAG_CONNECTION};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::collections::{HashMap, VecDeque};
