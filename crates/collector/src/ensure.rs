@@ -4,6 +4,7 @@
 //! more than before; the application may connect at once, the backlog waits.
 
 use crate::instance::{self, Peer};
+use crate::secrets;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -35,6 +36,7 @@ pub(crate) const LISTENER_FD: RawFd = 3;
 pub(crate) const KEPT_FD: RawFd = 4;
 pub(crate) const AGENTS_FD: RawFd = 5;
 pub(crate) const HTTP_FD: RawFd = 6;
+pub(crate) const SECRETS_FD: RawFd = 7;
 /// Descriptors that must keep their number over an exec are made above those.
 pub(crate) const FIRST_FREE_FD: RawFd = 10;
 
@@ -237,7 +239,7 @@ impl Task<'_> {
             told.set_fact("_server_data", server.data_dir.to_string_lossy());
             (agents, http) = (server.agents, server.http);
             if let Some(token) = server.one_time_token {
-                environment.push((ONE_TIME_TOKEN.into(), token.into()));
+                told.set_secret(ONE_TIME_TOKEN, token);
             }
         }
         environment.push((WATCH_VARIABLE.into(), told.to_string().into()));
@@ -254,6 +256,7 @@ impl Task<'_> {
             (KEPT_FD, kept),
             (AGENTS_FD, agents),
             (HTTP_FD, http),
+            (SECRETS_FD, secrets::in_a_pipe(&told)?),
         ] {
             descriptors.extend(fd.map(|fd| (place, fd)));
         }
@@ -270,10 +273,11 @@ impl Task<'_> {
     }
 }
 
-/// The variable that carries the dashboard's one-time token to the server.
-pub(crate) const ONE_TIME_TOKEN: &str = "WHATAP_SERVER_ONE_TIME_TOKEN";
+/// The secret that opens the dashboard once.
+pub(crate) const ONE_TIME_TOKEN: &str = "_one_time_token";
 
-/// Variables that our background processes get from the application's environment; it may hold anybody's secrets.
+/// Variables that our background processes get from the application's environment, which may hold anybody's secrets. What
+/// configures us comes in the launch.
 pub(crate) fn kept_environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os()
         .filter(|(key, _)| is_kept(key))
@@ -281,7 +285,7 @@ pub(crate) fn kept_environment() -> Vec<(OsString, OsString)> {
 }
 
 fn is_kept(key: &OsStr) -> bool {
-    const EXACT: [&str; 17] = [
+    const EXACT: [&str; 12] = [
         "PATH",
         "HOME",
         "USER",
@@ -292,22 +296,11 @@ fn is_kept(key: &OsStr) -> bool {
         "XDG_DATA_HOME",
         "XDG_CACHE_HOME",
         "XDG_RUNTIME_DIR",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
         "RUST_BACKTRACE",
+        "WHATAP_HOME",
     ];
-    let Some(key) = key.to_str() else {
-        return false;
-    };
-    let ours = key.starts_with("WHATAP_")
-        && ![Launch::VARIABLE, WATCH_VARIABLE, ONE_TIME_TOKEN].contains(&key);
-    ours || key.starts_with("LC_")
-        || EXACT.contains(&key)
-        || whatap_conf::Env::is_configuration(key)
+    key.to_str()
+        .is_some_and(|key| EXACT.contains(&key) || key.starts_with("LC_"))
 }
 
 /// Everything that an exec needs, made before the fork.
@@ -465,6 +458,8 @@ mod tests {
             "WHATAP_LAUNCH",
             "WHATAP_WATCH",
             "PYTHONPATH",
+            "WHATAP_LICENSE",
+            "license",
         ] {
             assert!(!is_kept(OsStr::new(key)), "{key}");
         }

@@ -24,8 +24,7 @@ pub struct Options {
 }
 
 impl Options {
-    fn of(text: &str, home: &Path) -> Self {
-        let mut launch = Launch::parse(text).unwrap_or_default();
+    fn of(mut launch: Launch, home: &Path) -> Self {
         if launch.home().is_none() {
             launch.set_fact("_home", home.to_string_lossy());
         }
@@ -146,13 +145,13 @@ pub struct Launches {
 
 impl Launches {
     /// `own`: the launch that the instance itself belongs to.
-    pub fn new(home: &Path, own: &str) -> Self {
-        let own_key = own.into();
+    pub fn new(home: &Path, own: &Launch) -> Self {
+        let own_key = own.to_string().into();
         Self {
             home: home.to_owned(),
             known: HashMap::new(),
             own_key,
-            own: Options::of(own, home),
+            own: Options::of(own.clone(), home),
         }
     }
 
@@ -164,9 +163,10 @@ impl Launches {
         if text.is_empty() || *text == *self.own_key || self.known.len() >= MAX_LAUNCHES {
             return self.own_key.clone();
         }
+        let launch = Launch::parse(text).unwrap_or_default();
         let key: Rc<str> = text.into();
         self.known
-            .insert(key.clone(), Options::of(text, &self.home));
+            .insert(key.clone(), Options::of(launch, &self.home));
         key
     }
 
@@ -185,7 +185,7 @@ impl Launches {
         let mut changed = Vec::new();
         for (key, options) in self.known.iter_mut().chain(own) {
             if force || options.has_changed() {
-                *options = Options::of(key, &self.home);
+                *options = Options::of(options.launch.clone(), &self.home);
                 changed.push(key.clone());
             }
         }
@@ -204,7 +204,7 @@ mod tests {
         let file = home.path().join("whatap.conf");
         fs::write(&file, "profile_basetime=100\ntrace_cpu=false\n").unwrap();
         let text = format!("1;_home={};!profile_basetime=300", home.path().display());
-        let mut launches = Launches::new(home.path(), "");
+        let mut launches = Launches::new(home.path(), &Launch::new());
         let key = launches.learn(&text);
         assert_eq!(launches.options(&key).policy.keep_steps_from_us, 300_000);
         assert_eq!(launches.own().policy.keep_steps_from_us, 100_000);
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn launches_that_nobody_uses_are_forgotten() {
         let home = tempfile::tempdir().unwrap();
-        let mut launches = Launches::new(home.path(), "");
+        let mut launches = Launches::new(home.path(), &Launch::new());
         drop(launches.learn("1;!app_name=gone"));
         let kept = launches.learn("1;!app_name=kept");
         launches.refresh(false);
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn the_block_holds_what_a_tracer_reads_and_fits() {
         let home = tempfile::tempdir().unwrap();
-        let launches = Launches::new(home.path(), "");
+        let launches = Launches::new(home.path(), &Launch::new());
         let options = launches.own();
         assert!(options.block.contains("profile_step_max_count=1000\n"));
         assert!(!options.block.contains("license"));

@@ -6,6 +6,7 @@
 
 mod back;
 mod desk;
+mod secrets;
 
 pub mod active;
 pub mod ensure;

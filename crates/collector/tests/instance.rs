@@ -262,6 +262,8 @@ fn the_application_gets_no_child_no_descriptor_and_we_get_no_secret() {
     let mut command = home.launch(&["sh", "-c", script]);
     command
         .env("DATABASE_PASSWORD", "s3cret-marker")
+        .env("LICENCE", "s3cret-licence")
+        .env("WHATAP_LICENSE", "s3cret-licence")
         .env("WHATAP_HOME", home.path());
     let mut application = Tracer::over(command);
     let open = application.hear();
@@ -270,11 +272,23 @@ fn the_application_gets_no_child_no_descriptor_and_we_get_no_secret() {
     // The only child is the `cat` that looks.
     assert_eq!(children.split_whitespace().count(), 1, "{children}");
     let (collector, holder) = (home.collector(), home.holder());
-    for pid in [collector, holder] {
+    // The licence of the launch's environment came by another way.
+    let licence = |home: &Home| {
+        let options = home.request(&Message::new("options")).unwrap();
+        let said = |key: &str| options.value(key).unwrap_or_default().to_owned();
+        (said("license"), said("license.source"))
+    };
+    assert_eq!(licence(&home), ("(set)".into(), "launch".into()));
+    home.conf("profile_rate=5\n");
+    end(collector, Signal::SIGHUP);
+    end(collector, Signal::SIGKILL);
+    home.wait_for_another(collector);
+    assert_eq!(licence(&home), ("(set)".into(), "launch".into()));
+    for pid in [home.collector(), holder] {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
         let environment = String::from_utf8_lossy(&environment);
         assert!(
-            !environment.contains("s3cret-marker") && environment.contains("WHATAP_HOME="),
+            !environment.contains("s3cret") && environment.contains("WHATAP_HOME="),
             "{environment}"
         );
         assert_eq!(

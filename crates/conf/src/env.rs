@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use crate::options::{OPTIONS, Opt};
-
 /// Names and values as they are; values need not be UTF-8.
 #[derive(Clone, Debug, Default)]
 pub struct Env(BTreeMap<OsString, OsString>);
@@ -32,14 +30,6 @@ impl Env {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().filter_map(|k| k.to_str())
     }
-
-    /// Does this variable configure us? The collector needs such ones, because its configuration may come from the
-    /// environment alone; the application's own secrets must not follow them there.
-    pub fn is_configuration(name: &str) -> bool {
-        let names = ["WHATAP_HOME", "WHATAP_CONFIG", "WHATAP_CONFIG_HOME"];
-        let in_table = |o: &Opt| o.env.contains(&name) || o.variable() == name;
-        names.contains(&name) || OPTIONS.iter().any(in_table)
-    }
 }
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Env {
@@ -50,26 +40,5 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Env {
                 .map(|(k, v)| (k.into(), v.into()))
                 .collect(),
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_of_the_application_do_not_reach_the_collector() {
-        for name in [
-            "WHATAP_LICENSE",
-            "license",
-            "whatap_server_host",
-            "WHATAP_HOME",
-            "OKIND",
-        ] {
-            assert!(Env::is_configuration(name), "{name}");
-        }
-        for name in ["DATABASE_PASSWORD", "WHATAP_LAUNCH", "debug", "PATH"] {
-            assert!(!Env::is_configuration(name), "{name}");
-        }
     }
 }

@@ -7,6 +7,18 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
     pairs: Vec<Pair>,
+    secrets: Secrets,
+}
+
+/// Secret options of the launch's own environment or command line. They are no part of its text: an environment is read by too
+/// many.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Secrets(Vec<(String, String)>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +72,10 @@ impl Launch {
             .filter(|p| !p.is_empty())
             .map(Pair::parse)
             .collect::<Result<_, _>>()?;
-        Ok(Self { pairs })
+        Ok(Self {
+            pairs,
+            secrets: Secrets::default(),
+        })
     }
 
     /// The value of an option or, with a leading `_`, of a fact about the launch.
@@ -93,12 +108,20 @@ impl Launch {
         });
     }
 
+    /// Adds a secret; it reaches the instance by a pipe and is in no text.
+    pub fn set_secret(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.secrets.0.push((key.into(), value.into()));
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.secrets.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+    }
+
     /// The options that came from the launch itself and keep their precedence over the file.
     pub fn overrides(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs
-            .iter()
-            .filter(|p| p.own)
-            .map(|p| (p.key.as_str(), p.value.as_str()))
+        let own = self.pairs.iter().filter(|p| p.own);
+        own.map(|p| (p.key.as_str(), p.value.as_str()))
+            .chain(self.secrets().filter(|(key, _)| !key.starts_with('_')))
     }
 
     pub fn name(&self) -> Option<&str> {

@@ -188,28 +188,19 @@ impl Resolved {
         if !self.default_name.is_empty() {
             launch.set_fact("_app", self.default_name.as_str());
         }
-        for (option, value, source) in self.all().filter(|(o, ..)| !o.secret) {
+        for (option, value, source) in self.all() {
             let own = matches!(source, Source::Env(_) | Source::CommandLine);
+            if option.secret {
+                if own {
+                    launch.set_secret(option.name, value);
+                }
+                continue;
+            }
             let wanted = option.reader.includes(Reader::TRACER) && value != option.default;
             if own || wanted {
                 launch.set_option(own, option.name, value);
             }
         }
-    }
-
-    /// What a ring's options block holds: the tracer's options that differ from their defaults, one `key=value` line each, at
-    /// most this many bytes; a line that does not fit is left out whole.
-    pub fn tracer_block(&self, longest: usize) -> String {
-        let mut block = String::new();
-        for (option, value, _) in self.all() {
-            if option.reader.includes(Reader::TRACER) && value != option.default && !option.secret {
-                let line = format!("{}={}\n", option.name, crate::launch::escape(value));
-                if block.len() + line.len() <= longest {
-                    block.push_str(&line);
-                }
-            }
-        }
-        block
     }
 
     /// The names of options whose values differ, with the ones that need a restart marked by the option itself.
@@ -812,17 +803,6 @@ mod tests {
             later.changes(&resolved).map(|o| o.name).collect::<Vec<_>>(),
             ["license", "profile_rate", "trace_cpu"]
         );
-    }
-
-    #[test]
-    fn the_options_block_is_bounded_and_holds_whole_lines() {
-        let scene = Scene::new("trace_cpu=on\ntrace_ignore_url_set=/a;b,/c\nprofile_basetime=9\n");
-        let resolved = scene.resolve();
-        assert_eq!(
-            resolved.tracer_block(1000),
-            "trace_ignore_url_set=/a%3Bb,/c\ntrace_cpu=true\n"
-        );
-        assert_eq!(resolved.tracer_block(20), "trace_cpu=true\n");
     }
 
     #[test]

@@ -8,13 +8,14 @@ mod turn;
 
 use crate::back::Back;
 use crate::desk::Desk;
-use crate::ensure::{FIRST_FREE_FD, LISTENER_FD, WATCH_VARIABLE};
+use crate::ensure::{FIRST_FREE_FD, LISTENER_FD, SECRETS_FD, WATCH_VARIABLE};
 use crate::instance;
 use crate::journal::Journal;
 use crate::launches::Launches;
 use crate::pipeline::Now;
 use crate::process::{Life, Sampler};
 use crate::rings::Ring;
+use crate::secrets;
 use crate::watch::{inherited, out_of_the_way, raise_descriptor_limit};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
@@ -92,11 +93,12 @@ impl From<nix::errno::Errno> for RunError {
 /// Collects as the child of a watchdog, which has put the listening socket and a channel in place.
 pub fn collect() -> Result<(), RunError> {
     let told = std::env::var(WATCH_VARIABLE).map_err(|_| RunError::NotAsked)?;
-    let launch = Launch::parse(&told).map_err(|_| RunError::NotAsked)?;
+    let mut launch = Launch::parse(&told).map_err(|_| RunError::NotAsked)?;
     // It was started through `/proc/self/exe`, whose name says nothing.
     let _cosmetic = nix::sys::prctl::set_name(c"whatap_python");
     let listener = inherited(LISTENER_FD).ok_or(RunError::NotAsked)?;
     let channel = inherited(CHANNEL_FD).ok_or(RunError::NotAsked)?;
+    secrets::take_from(inherited(SECRETS_FD), &mut launch);
     Collector::new(
         launch,
         out_of_the_way(listener),
@@ -109,16 +111,15 @@ pub fn collect() -> Result<(), RunError> {
 /// The place of the channel to the watchdog.
 const CHANNEL_FD: RawFd = 4;
 
-/// Collects without a watchdog until SIGTERM or SIGINT: a sidecar.
-pub fn foreground(home: &Path) -> Result<(), RunError> {
-    let name = instance::name(home);
+/// Collects without a watchdog until SIGTERM or SIGINT: a sidecar. The launch names its home and what command line and
+/// environment said.
+pub fn foreground(mut launch: Launch) -> Result<(), RunError> {
+    let name = instance::name(launch.home().ok_or(RunError::NotAsked)?);
     let listener = instance::hold(&name).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => RunError::Held(name.clone()),
         _ => RunError::Io(error),
     })?;
-    let mut launch = Launch::new();
     launch.set_fact("_name", &name);
-    launch.set_fact("_home", home.to_string_lossy());
     let collector = Collector::new(launch, out_of_the_way(listener), None)?;
     collector.journal.echo();
     collector.run();
@@ -221,7 +222,7 @@ impl Collector {
         std::panic::set_hook(Box::new(move |panic| {
             log.line(&format!("our own fault: {panic}"))
         }));
-        let launches = Launches::new(&home, &launch.to_string());
+        let launches = Launches::new(&home, &launch);
         let started = Instant::now();
         let back = Back::open(&home, &launches, &journal, now_since(started))?;
         let host = nix::unistd::gethostname()

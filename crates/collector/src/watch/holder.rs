@@ -2,17 +2,17 @@
 
 use super::child::{Deaths, PAUSES_MS, out_of_the_way, pass, signal_to};
 use super::{End, LEAVE, Watchdog, poll_timeout};
-use crate::ensure::{KEPT_FD, LISTENER_FD, WATCH_VARIABLE, kept_environment};
+use crate::ensure::{KEPT_FD, LISTENER_FD, SECRETS_FD, WATCH_VARIABLE, kept_environment};
 use crate::instance::{self, Received};
+use crate::secrets;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Instant;
 use whatap_wire::Message;
@@ -146,55 +146,14 @@ impl<'a> Holder<'a> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let (ours, theirs) = (out_of_the_way(ours), out_of_the_way(theirs));
-        let environment = kept_environment().into_iter();
-        let told = (
-            OsString::from(WATCH_VARIABLE),
-            OsString::from(self.dog.launch.to_string()),
-        );
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("whatap_python")
-            .arg("--collect")
-            .env_clear()
-            .envs(environment)
-            .envs([told]);
-        pass(
-            &mut command,
-            vec![
-                (self.listener.as_raw_fd(), LISTENER_FD),
-                (theirs.as_raw_fd(), KEPT_FD),
-            ],
-        );
-        let child = match command.spawn() {
-            Ok(child) => child,
-            // No `/proc`: by path.
-            Err(_) => {
-                let path = self
-                    .dog
-                    .launch
-                    .bin()
-                    .map(PathBuf::from)
-                    .ok_or(io::ErrorKind::NotFound)?;
-                let mut command = Command::new(path);
-                let told = (
-                    OsString::from(WATCH_VARIABLE),
-                    OsString::from(self.dog.launch.to_string()),
-                );
-                command
-                    .arg0("whatap_python")
-                    .arg("--collect")
-                    .env_clear()
-                    .envs(kept_environment())
-                    .envs([told]);
-                pass(
-                    &mut command,
-                    vec![
-                        (self.listener.as_raw_fd(), LISTENER_FD),
-                        (theirs.as_raw_fd(), KEPT_FD),
-                    ],
-                );
-                command.spawn()?
-            }
+        // By our own file, which an upgrade may have replaced; without `/proc` by path.
+        let child = match (
+            self.collect_with("/proc/self/exe", &theirs),
+            self.dog.launch.bin(),
+        ) {
+            (Ok(child), _) => child,
+            (Err(_), Some(bin)) => self.collect_with(bin, &theirs)?,
+            (Err(error), None) => return Err(error),
         };
         let known = self
             .tokens
@@ -216,6 +175,24 @@ impl<'a> Holder<'a> {
             done: false,
             closed: false,
         })
+    }
+
+    fn collect_with(&self, program: impl AsRef<OsStr>, channel: &OwnedFd) -> io::Result<Child> {
+        let mut command = Command::new(program);
+        command
+            .arg0("whatap_python")
+            .arg("--collect")
+            .env_clear()
+            .envs(kept_environment())
+            .env(WATCH_VARIABLE, self.dog.launch.to_string());
+        let secrets = secrets::in_a_pipe(&self.dog.launch)?.map(out_of_the_way);
+        let mut descriptors = vec![
+            (self.listener.as_raw_fd(), LISTENER_FD),
+            (channel.as_raw_fd(), KEPT_FD),
+        ];
+        descriptors.extend(secrets.iter().map(|fd| (fd.as_raw_fd(), SECRETS_FD)));
+        pass(&mut command, descriptors);
+        command.spawn()
     }
 
     /// Sends what waits for the collector and takes what it says. Says whether there may be more.

@@ -9,9 +9,12 @@ mod child;
 mod holder;
 mod server;
 
-use crate::ensure::{AGENTS_FD, FIRST_FREE_FD, HTTP_FD, KEPT_FD, LISTENER_FD, WATCH_VARIABLE};
+use crate::ensure::{
+    AGENTS_FD, FIRST_FREE_FD, HTTP_FD, KEPT_FD, LISTENER_FD, SECRETS_FD, WATCH_VARIABLE,
+};
 use crate::instance::{self, Received};
 use crate::process::{Life, carries_mark};
+use crate::secrets;
 use holder::Holder;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -56,7 +59,7 @@ pub fn run() {
     // Before anything is opened: what lies at these places now was put there for us.
     let inheritance = Inheritance::take();
     let _nobody_to_tell = catch_unwind(AssertUnwindSafe(|| {
-        if let Some(watchdog) = Watchdog::new() {
+        if let Some((watchdog, inheritance)) = Watchdog::new(inheritance) {
             watchdog.watch(inheritance);
         }
     }));
@@ -68,17 +71,19 @@ struct Inheritance {
     kept: Vec<(Message, Option<OwnedFd>)>,
     agents: Option<OwnedFd>,
     http: Option<OwnedFd>,
+    secrets: Option<OwnedFd>,
 }
 
 impl Inheritance {
     fn take() -> Self {
-        let [listener, list, agents, http] =
-            [LISTENER_FD, KEPT_FD, AGENTS_FD, HTTP_FD].map(inherited);
+        let [listener, list, agents, http, secrets] =
+            [LISTENER_FD, KEPT_FD, AGENTS_FD, HTTP_FD, SECRETS_FD].map(inherited);
         Self {
             listener: listener.filter(is_listening),
             kept: list.map(read_kept).unwrap_or_default(),
             agents,
             http,
+            secrets,
         }
     }
 }
@@ -108,8 +113,9 @@ enum End {
 }
 
 impl Watchdog {
-    fn new() -> Option<Self> {
-        let launch = Launch::parse(&std::env::var(WATCH_VARIABLE).ok()?).ok()?;
+    fn new(mut inheritance: Inheritance) -> Option<(Self, Inheritance)> {
+        let mut launch = Launch::parse(&std::env::var(WATCH_VARIABLE).ok()?).ok()?;
+        secrets::take_from(inheritance.secrets.take(), &mut launch);
         let name = launch.name()?.to_owned();
         // Cut at 15 bytes by the kernel; ours is shorter.
         let _cosmetic = nix::sys::prctl::set_name(c"whatap_watch");
@@ -120,7 +126,7 @@ impl Watchdog {
             SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok()?;
         let life = launch.pid().and_then(|pid| Life::of(pid, 0));
         let server = Server::of(&launch);
-        Some(Self {
+        let watchdog = Self {
             launch,
             name,
             signals,
@@ -129,7 +135,8 @@ impl Watchdog {
             server,
             reload: false,
             until_end: Vec::new(),
-        })
+        };
+        Some((watchdog, inheritance))
     }
 
     fn watch(mut self, inheritance: Inheritance) {
@@ -138,6 +145,7 @@ impl Watchdog {
             mut kept,
             agents,
             http,
+            ..
         } = inheritance;
         self.server.adopt(agents, http);
         loop {

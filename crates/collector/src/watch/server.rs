@@ -4,12 +4,14 @@ use super::child::{Deaths, out_of_the_way, pass, signal_to};
 use super::{LEAVE, RETRY};
 use crate::ensure::{AGENTS_FD, HTTP_FD, ONE_TIME_TOKEN, kept_environment};
 use nix::sys::signal::Signal;
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Instant;
 use whatap_conf::Launch;
+
+/// How the server is told the token that opens the dashboard once.
+const ONE_TIME_TOKEN_VARIABLE: &str = "WHATAP_SERVER_ONE_TIME_TOKEN";
 
 /// The local server, of which each watchdog may have one as its child.
 pub(super) struct Server {
@@ -17,7 +19,7 @@ pub(super) struct Server {
     data_dir: Option<PathBuf>,
     agents: Option<OwnedFd>,
     http: Option<OwnedFd>,
-    one_time_token: Option<OsString>,
+    one_time_token: Option<String>,
     wanted: bool,
     child: Option<Child>,
     deaths: Deaths,
@@ -36,7 +38,9 @@ impl Server {
             data_dir: launch.get("_server_data").map(PathBuf::from),
             agents: None,
             http: None,
-            one_time_token: std::env::var_os(ONE_TIME_TOKEN),
+            one_time_token: launch
+                .secrets()
+                .find_map(|(key, value)| (key == ONE_TIME_TOKEN).then(|| value.to_owned())),
             child: None,
             deaths: Deaths::default(),
         }
@@ -86,7 +90,7 @@ impl Server {
         }
         command.env_clear().envs(kept_environment());
         if let Some(token) = self.one_time_token.take() {
-            command.env(ONE_TIME_TOKEN, token);
+            command.env(ONE_TIME_TOKEN_VARIABLE, token);
         }
         pass(&mut command, passed);
         self.child = command.spawn().ok();

@@ -32,8 +32,10 @@ fn main() -> ExitCode {
         Some("--watch") => watch::run(),
         Some("--collect") => return status(run::collect()),
         Some("--foreground") => {
-            let home = PathBuf::from(arguments.next().unwrap_or_default());
-            return status(run::foreground(&home));
+            let mut launch = Launch::new();
+            let home = arguments.next().unwrap_or_default();
+            launch.set_fact("_home", home.to_string_lossy());
+            return status(run::foreground(launch));
         }
         Some("launch") => launch(arguments.collect()),
         Some("tracer") => tracer(arguments.next().unwrap_or_default()),
@@ -57,10 +59,14 @@ fn launch(mut arguments: Vec<OsString>) {
     let command = arguments.split_off(1);
     let home = PathBuf::from(&arguments[0]);
     let program = std::env::current_exe().expect("a program has a path");
+    let mut launch = Launch::new();
+    if let Ok(licence) = std::env::var("LICENCE") {
+        launch.set_secret("license", licence);
+    }
     let plan = Plan {
         home: &home,
         program: &program,
-        launch: Launch::new(),
+        launch,
         inherited_name: None,
         pid: std::process::id(),
         command: &command,

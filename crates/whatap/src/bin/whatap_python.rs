@@ -53,7 +53,10 @@ fn main() -> ExitCode {
     if let Err(problem) = home::make_sure(&options.files) {
         complain(PROGRAM, &problem);
     }
-    outcome(run::foreground(&options.files.home))
+    let mut launch = Launch::new();
+    options.files.describe(&mut launch);
+    options.describe(&mut launch);
+    outcome(run::foreground(launch))
 }
 
 fn outcome(result: Result<(), run::RunError>) -> ExitCode {
