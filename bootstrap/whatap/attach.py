@@ -20,8 +20,6 @@ SECOND = 1000000000
 RETRY = SECOND
 RETRY_WHEN_REFUSED = 10 * SECOND
 UNMAPPED = 65534
-# Seconds for the answer of a collector that is at work.
-SLOW_ANSWER = 0.3
 
 # Flags that Python's module does not name everywhere, with Linux's numbers.
 _CLOEXEC, _NONBLOCK = 0o2000000, 0o4000
@@ -101,9 +99,8 @@ class Link(object):
             if connection is not None:
                 connection.close()
 
-    def answer(self, wait, patient=True):
-        """The mapping if the collector has answered; waits at most `wait` seconds, and if `patient` a little more for one
-        that is only slow because the machine is busy."""
+    def answer(self, wait):
+        """The mapping if the collector has answered; waits at most `wait` seconds."""
         if not self.waiting:
             return None
         connection = self._object()
@@ -112,7 +109,7 @@ class Link(object):
             return None
         descriptors = []
         try:
-            packet = _receive_within(connection, wait, patient, descriptors)
+            packet = _receive_within(connection, wait, descriptors)
             if packet is None:
                 return None
             self.waiting = False
@@ -135,7 +132,7 @@ class Link(object):
         return None
 
     def send(self, data):
-        """One packet, never waiting. False if there is no connection any more."""
+        """One packet, never waiting. False if there is no connection any more, None if its queue is full."""
         connection = self._object()
         if connection is None:
             return False
@@ -143,9 +140,7 @@ class Link(object):
             connection.send(data, _DONTWAIT | _NOSIGNAL)
             return True
         except (OSError, IOError):
-            if _would_block(sys.exc_info()[1]):
-                return True
-            return False
+            return None if _would_block(sys.exc_info()[1]) else False
         finally:
             self._let_go(connection)
 
@@ -289,34 +284,14 @@ def _send(connection, data, mapping):
         connection.send(data, _DONTWAIT | _NOSIGNAL)
 
 
-def _receive_within(connection, wait, patient, descriptors):
-    """One packet, b'' if the connection broke, None if nothing came in time. If `patient`, a collector that is not stopped,
-    only slow because the machine is busy, gets a little more time: a short-lived process has no second chance."""
-    for patience in (wait, SLOW_ANSWER):
-        connection.settimeout(patience)
-        try:
-            return _receive(connection, descriptors)
-        except (OSError, IOError):
-            error = sys.exc_info()[1]
-            if not isinstance(error, _socket.timeout) and not _would_block(error):
-                return b''
-            if not wait or not patient or not _is_at_work(connection):
-                return None
-    return None
-
-
-def _is_at_work(connection):
-    """Whether the process on the other side runs, could, or is about to: waiting for its disk it mostly is for a moment."""
+def _receive_within(connection, wait, descriptors):
+    """One packet, b'' if the connection broke, None if nothing came within `wait` seconds."""
+    connection.settimeout(wait)
     try:
-        pid = _credentials.unpack(connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, _credentials.size))[0]
-        with _LowNumbersTaken():
-            number = posix.open('/proc/%d/stat' % pid, posix.O_RDONLY | _CLOEXEC)
-        try:
-            return posix.read(number, 512).rpartition(b') ')[2][:1] in (b'R', b'S', b'D')
-        finally:
-            posix.close(number)
+        return _receive(connection, descriptors)
     except (OSError, IOError):
-        return False
+        error = sys.exc_info()[1]
+        return None if isinstance(error, _socket.timeout) or _would_block(error) else b''
 
 
 def _receive(connection, descriptors):

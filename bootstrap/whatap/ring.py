@@ -8,7 +8,7 @@ import posix
 import sys
 
 from . import _launch, guard
-from ._compat import PY2, clock, counter, deque, fork_page, get_ident, next_of, part_of, pause, wall, words_of, zip
+from ._compat import clock, counter, deque, fork_page, get_ident, next_of, part_of, pause, wall, words_of, zip
 from ._compat import crc32
 from .wire import GAPS as _GAPS, pack_place as _place, pack_word as _word, sealed
 
@@ -54,7 +54,7 @@ class Ring(object):
 
     __slots__ = (
         'alive', 'memory', 'words', 'words32', 'control', 'mapping', 'id', 'place', 'data_bytes', 'half', 'alarm',
-        'tail', 'pending', 'queue', 'queued', 'counted_at', 'tokens', 'reclaimed', 'published', 'begun',
+        'tail', 'pending', 'queue', 'queued', 'counted_at', 'right', 'successors', 'handed', 'published', 'begun',
         'lost_queue_full', 'lost_too_big', 'lost_encode', 'steps_cut', 'failures', 'free', 'slots', 'looked_at',
         'renew_at', 'offset', 'earlier', 'beat', 'beat_at', 'belled', 'link', 'first', 'options_seen', 'noted')
 
@@ -62,9 +62,10 @@ class Ring(object):
         self.alive = fork_page()
         self.queue = deque()
         self.queued = self.counted_at = 0
-        # Whoever takes the token may drain; it is put back afterwards. See `_is_busy` for one that got lost.
-        self.tokens = [0]
-        self.reclaimed = {}
+        # Who drains stands in here under 0, and nobody else may. See `_is_busy` for one who was thrown out in between.
+        self.right = {}
+        self.successors = {}
+        self.handed = 0
         self.pending = self.mapping = self.earlier = self.link = self.words = self.place = None
         self.id = self.data_bytes = self.half = self.alarm = self.tail = 0
         self.free = []
@@ -83,8 +84,8 @@ class Ring(object):
             if _launch.launch is None:
                 return _launch.installed
             # The very first request of a process is the one that hangs after a bad deployment: it is worth a moment to have
-            # its slot from the start. Not on 2.7, whose imports under load are slow enough to be taken for an abandoned token.
-            self._look_for_collector(FIRST_WAIT if self.link is None and not PY2 else 0, False)
+            # its slot from the start.
+            self._look_for_collector(FIRST_WAIT if self.link is None else 0)
             if self.mapping is None:
                 return True
         word = self.words[CONTROL]
@@ -131,15 +132,13 @@ class Ring(object):
 
     def move(self, queue, body, place):
         """What `drain` does when there is but this frame: nothing is read twice, and nothing is looked at that needs
-        looking at only then. An exception in here takes the token along: see `_is_busy`."""
-        tokens = self.tokens
-        try:
-            tokens.pop()
-        except IndexError:
+        looking at only then. An exception in here leaves the right to drain behind: see `_is_busy`."""
+        right = self.right
+        if right.setdefault(0, body) is not body:
             self.drain(3)
             return
         item = queue[0] if queue else _NOTHING
-        if item[0] is body:
+        if item[0] is body and place is self.place:
             memory, words, mask, ring, data_at = place
             head = words[16]
             put = words[25] + 1
@@ -157,7 +156,7 @@ class Ring(object):
                 words[16] = behind
                 words[25] = put
                 queue.popleft()
-        tokens.append(0)
+        del right[0]
         if queue:
             self.drain()
 
@@ -170,12 +169,12 @@ class Ring(object):
         queue = self.queue
         if self.mapping is None:
             self._wait_once()
+        me = []
         while queue and self.mapping is not None:
-            tokens = self.tokens
-            try:
-                tokens.pop()
-            except IndexError:
-                if self._is_busy(tokens, callers):
+            right = self.right
+            holder = right.setdefault(0, me)
+            if holder is not me:
+                if self._is_busy(right, holder, callers):
                     return
                 continue
             try:
@@ -213,8 +212,8 @@ class Ring(object):
                             return
                 self.queued = 0
             finally:
-                tokens.append(0)
-            # What came while we had the token found it taken: look again.
+                del right[0]
+            # Whoever came meanwhile found us draining and left: look again.
 
     # -- the ring
 
@@ -236,9 +235,10 @@ class Ring(object):
             queue.popleft()
         self.pending = None
 
-    def _is_busy(self, tokens, callers=2):
-        """Whether somebody is draining, apart from the calling functions of ours. If nobody is, the token got lost to an exception between two instructions
-        of ours, and there is a new one: the same for all who notice at once."""
+    def _is_busy(self, right, holder, callers=2):
+        """Whether `holder` may still be draining, apart from the calling functions of ours. If nobody runs our code, and the
+        right is still his afterwards, he was thrown out by an exception between two instructions of ours: then everybody
+        who notices goes on with the same new right. Nobody ever gets the old one, since nobody gives it back."""
         here = get_ident()
         for ident, frame in sys._current_frames().items():
             if ident == here:
@@ -247,12 +247,9 @@ class Ring(object):
                 if frame.f_code in _DRAINING:
                     return True
                 frame = frame.f_back
-        place = id(tokens)
-        fresh = self.reclaimed.setdefault(place, [0])
-        if self.tokens is tokens:
-            # The old list is kept, so that no other one gets its place in the table.
-            self.reclaimed[-place] = tokens
-            self.tokens = fresh
+        if right.get(0) is holder:
+            # The old one is kept, so that no other gets its place in the table.
+            self.right = self.successors.setdefault(id(right), ({}, right))[0]
         return False
 
     def is_full(self, size):
@@ -310,13 +307,12 @@ class Ring(object):
 
     # -- the collector
 
-    def _look_for_collector(self, wait, patient=True):
+    def _look_for_collector(self, wait):
         """One step of attaching, by whoever has the right to drain: nothing moves while the ring changes."""
-        tokens = self.tokens
-        try:
-            tokens.pop()
-        except IndexError:
-            self._is_busy(tokens)
+        right, me = self.right, []
+        holder = right.setdefault(0, me)
+        if holder is not me:
+            self._is_busy(right, holder)
             return
         try:
             link = self.link
@@ -326,23 +322,25 @@ class Ring(object):
             if not link.waiting:
                 link.connect(self, self.mapping)
             if link.waiting:
-                mapping = link.answer(wait, patient)
+                mapping = link.answer(wait)
                 if mapping is not None and (self.mapping is None or mapping.id != self.id):
                     self._attach(mapping)
         finally:
-            tokens.append(0)
+            del right[0]
 
     def _attach(self, mapping):
         """Goes on in this mapping."""
         again = self.mapping is not None
         self.mapping = None
         old = self.words
-        starts = dict([(index, old[index]) for index in _COUNTERS])
+        seen = dict([(index, old[index]) for index in _COUNTERS])
+        starts = dict(seen)
+        starts[ENDED] -= self.handed
         if again:
             # A ring of its own has an account of its own: what still waits belongs to it.
             starts = {ENDED: len(self.queue)}
         self._count_in(mapping.memory, starts)
-        self.earlier = None if again else (old, starts, clock() + 10 * SECOND)
+        self.earlier = None if again else (old, seen, clock() + 10 * SECOND)
         self.pending = None
         self.id = mapping.id
         self.data_bytes = mapping.data_bytes
@@ -359,11 +357,31 @@ class Ring(object):
         self.mapping = mapping
 
     def _wait_once(self):
-        """A short-lived child may have no other transaction: waits a moment for the answer, once."""
+        """A short-lived child may have no other transaction: waits a moment for the answer, once. If the collector is too
+        slow, what there is goes as it is."""
         if self.first:
             self.first = False
             if self.link is not None and self.link.waiting:
                 self._look_for_collector(FIRST_WAIT)
+                self._hand_over()
+
+    def _hand_over(self):
+        """No ring yet: the frames follow the request for one on its socket, where they wait however slow the collector is,
+        and whatever becomes of this process. They are not counted in the ring that comes later."""
+        right, me = self.right, []
+        if self.link is None or not self.link.waiting or right.setdefault(0, me) is not me:
+            return
+        try:
+            queue = self.queue
+            while queue and self.mapping is None:
+                item = queue.popleft()
+                body, front = item[0]
+                if not self.link.send(b'late\n' + sealed(body, front, 0, self.handed + 1, 0)):
+                    queue.appendleft(item)
+                    return
+                self.handed += 1
+        finally:
+            del right[0]
 
     def _listen(self, now):
         """The collector's heartbeat: old means that it is gone, and the ring is offered to its successor."""
@@ -381,7 +399,7 @@ class Ring(object):
             return
         self.belled = now
         self._listen(now)
-        if not self.link.waiting and not self.link.send(b'bell\n'):
+        if not self.link.waiting and self.link.send(b'bell\n') is False:
             self._look_for_collector(0)
 
     def _read_options(self, version):
@@ -423,6 +441,7 @@ class Ring(object):
             if self.link is not None and not self.link.waiting:
                 self.link.next_try = 0
             self._look_for_collector(max(until - clock(), 0) / 1e9)
+            self._hand_over()
         self.drain()
         while self.queue and self.mapping is not None and clock() < until:
             tail = self.words[TAIL]
@@ -440,4 +459,4 @@ _COUNTERS = {
     ENDED: 'published', BEGUN: 'begun', LOST_QUEUE_FULL: 'lost_queue_full', LOST_TOO_BIG: 'lost_too_big',
     LOST_ENCODE: 'lost_encode', STEPS_CUT: 'steps_cut', FAILURES: 'failures',
 }
-_DRAINING = (Ring.__dict__['drain'].__code__, Ring.__dict__['move'].__code__, Ring.__dict__['_look_for_collector'].__code__)
+_DRAINING = tuple([Ring.__dict__[name].__code__ for name in ('drain', 'move', '_look_for_collector', '_hand_over')])

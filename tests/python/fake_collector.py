@@ -125,6 +125,8 @@ class Collector(object):
         self.answers = answers
         self.rings = []
         self.requests = []
+        # Frames that did not wait for their ring.
+        self.late = []
         self.bells = 0
         self.error = None
         self.listener = socket.socket(socket.AF_UNIX, SEQPACKET)
@@ -179,9 +181,13 @@ class Collector(object):
 
     def serve(self, connection):
         try:
-            packet = connection.recv(32768)
+            packet = connection.recv(131072)
         except socket.error:
             packet = b''
+        if packet.startswith(b'late\n'):
+            length = struct.unpack('<I', packet[5:9])[0]
+            self.late.append(frames.decode(packet[5:5 + length], 0))
+            return
         lines = packet.decode('utf-8').split('\n')
         values = dict(line.split('=', 1) for line in lines[1:] if '=' in line)
         if not packet:
@@ -215,7 +221,7 @@ class Collector(object):
 
     def frames(self):
         self.poll()
-        return [frame for ring in self.rings for frame in ring.frames]
+        return self.late + [frame for ring in self.rings for frame in ring.frames]
 
     def wait(self, count, seconds=5):
         """Frames, as soon as there are so many."""

@@ -24,13 +24,24 @@ class Attaching(Traced):
         self.collector.answers = False
         for number in range(50):
             self.request('/%d' % number)
-        self.assertEqual(len(self.ring.queue), 50)
+        self.assertEqual(len(self.ring.queue), 49)
         self.collector.answers = True
         self.ring.link.drop()
         self.attach()
         found = self.collector.wait(51)
         self.assertEqual([frame['path'] for frame in found[:50]], ['/%d' % number for number in range(50)])
-        self.check_account()
+        self.assertEqual([(frame['path'], frame['sequence']) for frame in self.collector.late], [('/0', 1)])
+        self.assertEqual(self.check_account()['ended'], len(found) - 1)
+        self.assertEqual(found[1]['sequence'], 1, 'the ring does not know of the one that went before it')
+
+    def test_what_a_process_leaves_behind_is_handed_over_without_a_ring(self):
+        self.collector.answers = False
+        for number in range(3):
+            self.request('/%d' % number, user_agent='x' * 20000)
+        self.ring.leave()
+        found = self.collector.wait(3)
+        self.assertEqual([(frame['path'], frame['sequence']) for frame in found], [('/0', 1), ('/1', 2), ('/2', 3)])
+        self.assertEqual(len(self.ring.queue), 0)
 
     def test_the_request_says_who_asks(self):
         _launch.take('1;_name=%s;_token=0123456789abcdef0123456789abcdef;!app_name=caf%%C3%%A9' % self.name)
@@ -392,10 +403,29 @@ class Threads(Traced):
 
     def test_a_lost_right_to_drain_is_found(self):
         self.attach()
-        self.ring.tokens.pop()
+        self.ring.right[0] = 'thrown out'
         self.request('/after')
         self.assertEqual([frame['path'] for frame in self.collector.wait(2)][1], '/after')
         self.check_account()
+
+    def test_a_right_that_only_changed_hands_is_not_taken_for_lost(self):
+        self.attach()
+        right, first, second = self.ring.right, ['first'], ['second']
+        look = sys._current_frames
+
+        def change_hands():
+            found = look()
+            right[0] = second
+            return found
+        right[0] = first
+        sys._current_frames = change_hands
+        try:
+            self.assertFalse(self.ring._is_busy(right, first))
+            self.assertTrue(self.ring.right is right, 'still the next one to drain')
+        finally:
+            sys._current_frames = look
+        self.assertFalse(self.ring._is_busy(right, second))
+        self.assertTrue(self.ring.right is not right, 'nobody was draining: a new right')
 
     def test_an_interrupted_move_is_finished_by_the_next(self):
         self.attach()

@@ -20,6 +20,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use whatap_wire::Message;
 use whatap_wire::message::MAX_BYTES;
+use whatap_wire::ring::MAX_FRAME;
 
 /// Connections that may wait to be accepted; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -181,11 +182,17 @@ pub fn send(
     }
 }
 
+/// Before a frame that follows its process's request for a ring, which may come too late.
+const LATE: &[u8] = b"late\n";
+const MAX_PACKET: usize = LATE.len() + MAX_FRAME;
+
 /// What one look at a connection gave.
 #[derive(Debug)]
 pub enum Received {
     Message(Message, Vec<OwnedFd>),
-    /// A packet that is not a message.
+    /// A frame that did not wait for its ring.
+    Late(Vec<u8>),
+    /// A packet that is neither.
     Nonsense,
     Nothing,
     Closed,
@@ -193,7 +200,7 @@ pub enum Received {
 
 /// Takes one packet without waiting. Descriptors of packets that nobody wants are closed.
 pub fn receive(from: BorrowedFd<'_>) -> io::Result<Received> {
-    let mut bytes = vec![0; MAX_BYTES];
+    let mut bytes = vec![0; MAX_PACKET];
     let mut control = cmsg_space!([std::os::fd::RawFd; MAX_DESCRIPTORS]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let (length, descriptors, cut) = loop {
@@ -216,6 +223,10 @@ pub fn receive(from: BorrowedFd<'_>) -> io::Result<Received> {
         return Ok(Received::Closed);
     }
     bytes.truncate(length);
+    if !cut && bytes.starts_with(LATE) {
+        bytes.drain(..LATE.len());
+        return Ok(Received::Late(bytes));
+    }
     Ok(match Message::parse(&bytes) {
         Ok(message) if !cut => Received::Message(message, descriptors),
         _ => Received::Nonsense,

@@ -6,7 +6,7 @@ use prost::Message as _;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use whatap_collector::instance::{self, Received};
 use whatap_collector::pipeline::Now;
 use whatap_collector::spool::{self, Limits};
 use whatap_wire::Message;
+use whatap_wire::frame::{Draft, Frame};
 use whatap_wire::otlp::{ExportTraceServiceRequest, Value};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -159,6 +160,52 @@ fn many_short_lived_processes_come_and_go() {
     assert!(descriptors(home.collector()) <= before + 8);
     home.stop();
     assert_eq!(home.all_spans().len(), 150);
+}
+
+#[test]
+fn a_process_that_ended_before_it_got_its_ring_has_left_its_frames() {
+    let home = Home::new();
+    let mut keeper = home.tracer();
+    let collector = home.collector();
+    end(collector, Signal::SIGSTOP);
+    {
+        let connection = instance::reach(&home.name).unwrap();
+        let attach = Message::new("attach").with("pid", 1).with("version", "3");
+        instance::send(connection.as_fd(), &attach, &[]).unwrap();
+        for id in [7, 8] {
+            let head = Frame {
+                id,
+                ..Frame::default()
+            };
+            let draft = Draft {
+                head,
+                ..Draft::default()
+            };
+            home.hand_over(&connection, &draft.encode(0));
+        }
+        home.hand_over(&connection, b"no frame");
+    }
+    end(collector, Signal::SIGCONT);
+    assert_eq!(keeper.ask("put 2"), "2");
+    assert_eq!(keeper.ask("settled"), "2");
+    home.stop();
+    let own = keeper.ring();
+    let others: Vec<_> = home
+        .all_spans()
+        .into_iter()
+        .filter(|(ring, ..)| *ring != own)
+        .collect();
+    assert!(
+        others
+            .iter()
+            .all(|(_, seq, aborted)| (*seq, *aborted) == (1, false))
+    );
+    let rings: HashSet<_> = others.iter().map(|(ring, ..)| ring).collect();
+    assert_eq!(
+        (others.len(), rings.len()),
+        (2, 2),
+        "each in a ring of its own"
+    );
 }
 
 #[test]
@@ -426,6 +473,13 @@ impl Home {
             }
         }
         None
+    }
+
+    fn hand_over(&self, connection: &OwnedFd, frame: &[u8]) {
+        let packet = [b"late\n", frame].concat();
+        let flags = nix::sys::socket::MsgFlags::empty();
+        let sent = nix::sys::socket::send(connection.as_raw_fd(), &packet, flags);
+        assert_eq!(sent, Ok(packet.len()));
     }
 
     fn status(&self) -> Message {

@@ -80,7 +80,7 @@ impl Instance {
             match instance::receive(self.connection.as_fd())? {
                 Received::Message(answer, _) => return Ok(answer),
                 Received::Closed => return Err(io::ErrorKind::ConnectionAborted.into()),
-                Received::Nonsense => {}
+                Received::Nonsense | Received::Late(_) => {}
                 Received::Nothing if !self.wait(deadline)? => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
@@ -99,7 +99,7 @@ impl Instance {
                     Ok(false) => return false,
                     Err(_) => return true,
                 },
-                Ok(Received::Message(..) | Received::Nonsense) => {}
+                Ok(Received::Message(..) | Received::Late(_) | Received::Nonsense) => {}
             }
         }
     }

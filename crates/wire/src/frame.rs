@@ -98,6 +98,17 @@ fn checksum(position: u64, body: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// Reads a transaction's frame that stands alone, as if at the start of a stream; a gap may follow it.
+pub fn read_alone(bytes: &[u8]) -> Result<Frame<'_>, Bad> {
+    let length = Reader::new(bytes).u32()?;
+    let frame = bytes.get(..length as usize).ok_or(Bad::Length(length))?;
+    check(frame, 0)?;
+    match kind(frame) {
+        Some(KIND_TRANSACTION) => Frame::decode(frame),
+        _ => Err(Bad::Value("kind")),
+    }
+}
+
 /// The kind of a frame that [`check`] has passed.
 pub fn kind(bytes: &[u8]) -> Option<u8> {
     bytes.get(8).copied()

@@ -3,15 +3,15 @@
 use super::hex;
 use crate::instance::{self, Peer};
 use crate::memory::{Memory, Refused};
-use crate::pipeline::RingInfo;
+use crate::pipeline::{Counters, RingInfo};
 use crate::process::{Life, own_procfs, start_ticks};
 use crate::rings::Ring;
 use crate::run::Collector;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
-use whatap_wire::Message;
 use whatap_wire::ring::DATA;
+use whatap_wire::{Message, frame};
 
 impl Collector {
     pub(super) fn attach(&mut self, id: u64, peer: Peer, message: &Message, fds: Vec<OwnedFd>) {
@@ -120,6 +120,36 @@ impl Collector {
             ring.tell(options);
         }
         Ok(Found::New(Box::new(ring)))
+    }
+
+    /// Takes a frame that followed its process's request for a ring. It is stored as the only one of a ring of its own, which
+    /// nobody has to keep: the process may have ended long ago, or use its ring by now.
+    pub(super) fn take_late(&mut self, id: u64, packet: &[u8]) {
+        let now = self.now();
+        let desk = &self.desk;
+        let given = desk.connections.get(&id).and_then(|one| one.ring);
+        let kept = || desk.keeping.iter().find(|(_, asker)| **asker == id);
+        let Some(ring) = given.or_else(|| kept().map(|(ring, _)| *ring)) else {
+            return;
+        };
+        let Some((ring, own_id)) = self.rings.get(&ring).zip(self.new_ring_id().ok()) else {
+            return;
+        };
+        let mut info = ring.info.clone();
+        info.ring = own_id;
+        let mut counters = Counters {
+            ended: 1,
+            ..Counters::default()
+        };
+        match frame::read_alone(packet) {
+            Ok(mut frame) => {
+                (frame.ring, frame.seq) = (own_id, 1);
+                self.back.take(now, &info, &frame);
+            }
+            Err(_) => counters.damaged = 1,
+        }
+        self.back.account(now, &info, counters);
+        self.back.forget(own_id);
     }
 
     fn new_ring_id(&self) -> io::Result<u64> {

@@ -20,7 +20,7 @@ impl Collector {
             };
             match instance::receive(channel.as_fd()) {
                 Ok(Received::Message(message, fds)) => self.heed(&message, fds),
-                Ok(Received::Nonsense) => {}
+                Ok(Received::Nonsense | Received::Late(_)) => {}
                 Ok(Received::Nothing) => return,
                 Ok(Received::Closed) | Err(_) => return self.desk.channel_closed = true,
             }

@@ -286,11 +286,19 @@ impl Collector {
             };
             match instance::receive(connection.fd.as_fd()) {
                 Ok(Received::Message(message, fds)) => self.obey(id, &message, fds),
+                Ok(Received::Late(frame)) => self.take_late(id, &frame),
                 Ok(Received::Nothing) => return,
                 Ok(Received::Nonsense) => self.desk.refuse(id, "verb"),
                 Ok(Received::Closed) | Err(_) => return self.hang_up(id),
             }
         }
+    }
+
+    /// What the ended process of this ring said last, before its connection is forgotten along with it.
+    pub(crate) fn hear_out(&mut self, ring: u64) {
+        let of_ring = |(id, one): (&u64, &Connection)| (one.ring == Some(ring)).then_some(*id);
+        let connections: Vec<u64> = self.desk.connections.iter().filter_map(of_ring).collect();
+        connections.into_iter().for_each(|id| self.serve(id));
     }
 
     fn hang_up(&mut self, id: u64) {

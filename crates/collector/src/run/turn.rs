@@ -95,6 +95,7 @@ impl Collector {
         dying.sort_unstable();
         dying.dedup();
         for id in &dying {
+            self.hear_out(*id);
             self.read_ring(*id, now, true);
             let Some(ring) = self.rings.get(id) else {
                 continue;

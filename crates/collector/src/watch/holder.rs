@@ -204,7 +204,7 @@ impl<'a> Holder<'a> {
             collector.send_waiting(&self.rings);
             match instance::receive(collector.channel.as_fd()) {
                 Ok(Received::Message(message, fds)) => self.obey(&message, fds),
-                Ok(Received::Nonsense) => {}
+                Ok(Received::Nonsense | Received::Late(_)) => {}
                 Ok(Received::Nothing) => return false,
                 // Its death is told by SIGCHLD.
                 Ok(Received::Closed) | Err(_) => {

@@ -219,7 +219,12 @@ impl Watchdog {
                 Some(Ok(Received::Message(message, _))) if message.verb() == "stop" => {
                     return Some(End::Stop);
                 }
-                Some(Ok(Received::Message(..) | Received::Nonsense | Received::Nothing)) => {}
+                Some(Ok(
+                    Received::Message(..)
+                    | Received::Late(_)
+                    | Received::Nonsense
+                    | Received::Nothing,
+                )) => {}
                 Some(Ok(Received::Closed) | Err(_)) => {
                     // The holder may be gone an instant before its name is.
                     wait_for(&[self.signals.as_fd()], Some(RETRY));
