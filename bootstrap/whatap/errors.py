@@ -5,16 +5,47 @@ they are plain values.
 """
 import sys
 
-from . import guard, wire
+from . import _launch, guard, wire
 from ._compat import PY2, integers
 
-MAX_FRAMES = 100
 MAX_CAUSES = 5
 MAX_SOURCE_LINE = 200
 MAX_SOURCE_FILE = 2 * 1024 * 1024
 MAX_SOURCE_LINES = 2000
 
 _lines = {}
+
+# Set from the options: how many frames a stack keeps, and the names of exceptions that are no failures.
+error_frames = 50
+running_frames = 50
+_ignored = frozenset()
+
+
+def _choose(options):
+    global error_frames, running_frames, _ignored
+    error_frames = options['trace_error_callstack_depth']
+    running_frames = options['trace_active_callstack_depth']
+    _ignored = frozenset(options['ignore_exceptions'])
+
+
+_launch.listeners.append(_choose)
+_choose(_launch.options)
+
+
+def is_ignored(kind):
+    """Whether the options say that this class of exceptions, or one that it is derived from, is no failure. They name it with
+    or without its module."""
+    if not _ignored:
+        return False
+    try:
+        kinds = type.__dict__['__mro__'].__get__(kind)
+    except TypeError:
+        kinds = (kind,)
+    for each in kinds:
+        name = class_name(each)
+        if name in _ignored or name.rpartition('.')[2] in _ignored:
+            return True
+    return False
 
 
 def describe(kind, error, trace):
@@ -68,7 +99,7 @@ def _plain(value):
 def stack_of(frame):
     """The stack of a running frame, innermost last."""
     found = []
-    while frame is not None and len(found) < MAX_FRAMES:
+    while frame is not None and len(found) < running_frames:
         code = frame.f_code
         if not code.co_filename.startswith(guard.HERE):
             found.append(_line(code, frame.f_lineno))
@@ -111,13 +142,12 @@ def _frames(trace):
     while trace is not None:
         code = trace.tb_frame.f_code
         if not code.co_filename.startswith(guard.HERE):
-            found.append(_line(code, trace.tb_lineno))
-            if len(found) > 2 * MAX_FRAMES:
-                del found[MAX_FRAMES // 2]
+            found.append((code, trace.tb_lineno))
+            if len(found) > error_frames:
+                # The outermost and the innermost ones say most.
+                del found[error_frames // 2]
         trace = trace.tb_next
-    if len(found) > MAX_FRAMES:
-        del found[MAX_FRAMES // 2:-(MAX_FRAMES // 2)]
-    return b''.join(found)
+    return b''.join([_line(code, number) for code, number in found])
 
 
 def _line(code, number):

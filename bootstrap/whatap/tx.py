@@ -165,10 +165,10 @@ class Transaction(object):
         'start_response', 'answer', 'whole', 'open', '__dict__', '__weakref__')
 
     # What most transactions do not have. `special` is set along with the ones that the frame needs.
-    special = False
+    special = ignored = False
     returned = False
     status = parent = flags = cut = logs = cpu = 0
-    trace = tracestate = user = attributes = error = handled = None
+    trace = tracestate = user = attributes = error = handled = stacked = None
     about = wire.EMPTY  # attributes as they are in a frame
 
     method = property(lambda self: self.request[0])
@@ -214,12 +214,14 @@ class Transaction(object):
         if self.error is None and self.state == LIVE:
             try:
                 handled = self.handled
-                if handled is not None and handled[2] == (id(error), kind):
+                self.special = True
+                if errors.is_ignored(kind):
+                    self.ignored = True
+                elif handled is not None and handled[2] == (id(error), kind):
                     # The framework gave up on the exception that it has just tried to answer.
                     self.error = handled[0]
                 else:
                     self.error = errors.describe(kind, error, trace)
-                self.special = True
             except BaseException:
                 if not guard.ours():
                     raise
@@ -228,8 +230,11 @@ class Transaction(object):
         """Remembers an exception that the framework made an answer of: the error if the answer is a 5xx, else a step."""
         if self.handled is None and self.state == LIVE:
             try:
-                self.handled = errors.describe(kind, error, trace), clock(), (id(error), kind)
                 self.special = True
+                if errors.is_ignored(kind):
+                    self.ignored = True
+                else:
+                    self.handled = errors.describe(kind, error, trace), clock(), (id(error), kind)
             except BaseException:
                 if not guard.ours():
                     raise
@@ -421,7 +426,10 @@ def _choose(options):
         tuple(options['trace_ignore_url_prefix']), frozenset(options['ignore_http_method']))
     _static = tuple(['.' + extension for extension in options['web_static_content_extensions']])
     proxies = frozenset(options['trusted_proxies'])
-    client_of = _behind(proxies, options['trace_http_client_ip_header_key']) if proxies else None
+    if not options['trace_user_enabled']:
+        client_of = _nobody
+    else:
+        client_of = _behind(proxies, options['trace_http_client_ip_header_key']) if proxies else None
     measure_cpu = bool(options['trace_cpu'] and cpu_clock)
     _status_words.clear()
     _labels.clear()
@@ -453,6 +461,11 @@ def _matches(path, parts):
             return False
         at += len(part)
     return True
+
+
+def _nobody(peer, get):
+    """Users are not told apart: no address is kept."""
+    return None
 
 
 def _behind(proxies, header):
@@ -660,7 +673,11 @@ def _point(tx, kind, value, a, b, c, d):
 
 
 def _take_stack(tx):
-    """The collector wants to know where this transaction is."""
+    """The collector wants to know where this transaction is: once for each number that it writes."""
+    wanted = tx.ring.memory[tx.slot.wanted_at]
+    if wanted == tx.stacked:
+        return
+    tx.stacked = wanted
     tx.flags |= wire.FLAG_STACKS
     tx.special = True
     stack = errors.stack_of(sys._getframe(2))
@@ -704,6 +721,8 @@ def _encode(tx, status):
             _error_step(tx)
     if error is not None:
         flags |= wire.FLAG_ERROR
+    elif tx.ignored:
+        flags &= ~wire.FLAG_ERROR
     values = (tx.name,) + tx.request + (tx.user,)
     head = b''.join([wire.text(value) for value in values]) + (error or _NO_ERROR) + wire.text(tx.tracestate)
     if len(head) > MAX_HEAD:

@@ -506,14 +506,14 @@ class Running(Traced):
         tx.sql('select 1', 'sqlite', 'x').end()
         time.sleep(0.11)
         slot = ring.running()[0]['slot']
-        ring.memory[512 + slot:513 + slot] = b'\1'
-        tx.sql('select 2', 'sqlite', 'x').end()
-        ring.memory[512 + slot:513 + slot] = b'\0'
-        tx.sql('select 3', 'sqlite', 'x').end()
+        # One stack for each number, however many steps follow before the collector takes it back.
+        for number in (b'\1', b'\1', b'\0', b'\2', b'\2'):
+            ring.memory[512 + slot:513 + slot] = number
+            tx.sql('select 2', 'sqlite', 'x').end()
         tx.end(200)
         frame = self.collector.wait(2)[1]
         stacks = [step for step in frame['steps'] if step['kind'] == 8]
-        self.assertEqual(len(stacks), 1)
+        self.assertEqual(len(stacks), 2)
         self.assertIn('test_the_collector_asks_for_a_stack', stacks[0]['a'])
         self.assertTrue(frame['flags'] & 16)
 

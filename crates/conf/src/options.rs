@@ -178,16 +178,16 @@ pub static OPTIONS: &[Opt] = &[
     opt("ignore_instrumentation_set", List, "", R::TRACER, Restart, "Libraries that are left alone, by module name."),
     opt("trace_http_client_ip_header_key", Text(200), "X-Forwarded-For", R::TRACER, Hot, "Header with the client's address, believed from `trusted_proxies` only.").unit("header"),
     opt("trusted_proxies", List, "", R::TRACER, Hot, "Addresses whose client address header is believed."),
-    opt("trace_user_enabled", Bool, "true", R::NONE, Hot, "Keep the client's address, by which users are counted."),
+    opt("trace_user_enabled", Bool, "true", R::TRACER, Hot, "Keep the client's address, by which users are counted."),
     opt("transaction_status_error_enable", Bool, "false", R::TC, Hot, "HTTP status 400 and above marks a transaction as failed."),
-    opt("ignore_exceptions", List, "", R::NONE, Hot, "Exception classes that do not mark a transaction as failed."),
+    opt("ignore_exceptions", List, "", R::TRACER, Hot, "Exception classes, with or without their module, that do not mark a transaction as failed; nor do those derived from them."),
 
     // What is kept of a transaction.
     opt("profile_basetime", Int(0, 3_600_000), "500", R::COLLECTOR, Hot, "Steps of transactions at least this slow are always kept.").unit("ms"),
     opt("profile_rate", Int(0, 100), "10", R::COLLECTOR, Hot, "Share of the other transactions whose steps are kept; every transaction is counted and listed.").unit("%"),
     opt("profile_step_max_count", Int(0, 10_000), "1000", R::TRACER, Hot, "Steps of one transaction; more are counted, not kept.").unit("steps")
         .aliases(&["profile_step_heavy_count"]),
-    opt("trace_error_callstack_depth", Int(0, 500), "50", R::NONE, Hot, "Frames kept of an error's stack.").unit("frames"),
+    opt("trace_error_callstack_depth", Int(0, 500), "50", R::TRACER, Hot, "Frames kept of an error's stack.").unit("frames"),
     opt("trace_cpu", Bool, "false", R::TRACER, Hot, "Measure the CPU time of each transaction (one system call more)."),
     opt("trace_logging_enabled", Bool, "true", R::TRACER, Restart, "Keep records of `logging` with the transaction that wrote them.")
         .aliases(&["logsink_trace_enabled"]),
@@ -200,7 +200,7 @@ pub static OPTIONS: &[Opt] = &[
     opt("active_stack_enabled", Bool, "true", R::TC, Hot, "Take stacks of long-running transactions at their next step."),
     opt("active_stack_second", Int(1, 3600), "10", R::COLLECTOR, Hot, "Time between two stacks of one transaction.").unit("s"),
     opt("active_stack_thread", Bool, "false", R::NONE, Restart, "A thread takes the stacks, so that a transaction stuck inside one call is seen too."),
-    opt("trace_active_callstack_depth", Int(1, 500), "50", R::NONE, Hot, "Frames kept of such a stack.").unit("frames"),
+    opt("trace_active_callstack_depth", Int(1, 500), "50", R::TRACER, Hot, "Frames kept of such a stack.").unit("frames"),
 
     // The collector itself.
     opt("agent_linger_sec", Int(0, 31_536_000), "60", R::COLLECTOR, Hot, "The collector ends this long after its last application; 0 = never.").unit("s"),
