@@ -23,6 +23,7 @@ pub mod rings;
 pub mod run;
 pub mod sampling;
 pub mod spool;
+mod step_sums;
 pub mod transactions;
 pub mod uplink;
 pub mod watch;

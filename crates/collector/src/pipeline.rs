@@ -7,7 +7,7 @@ use crate::active;
 use crate::normalise::url::Patterns;
 use crate::outbox::Outbox;
 use crate::spool::{self, BATCH_BYTES, Known, Limits, Losses, Range, Record, Signal};
-use crate::transactions::{self, Transactions};
+use crate::transactions::{self, Encoded, Transactions};
 use crate::uplink::otlp::{self, MetricKind, Value};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -136,7 +136,8 @@ pub struct Pipeline {
     ticked_ms: Option<u64>,
     /// Losses of each spool as they were reported last.
     reported: HashMap<u64, Losses>,
-    reported_over: u64,
+    /// Names and statements that were given up, as reported last.
+    reported_over: [u64; 2],
     /// Whose resource carries what concerns no ring.
     last_resource: Vec<u8>,
 }
@@ -152,8 +153,7 @@ struct RingState {
     policy: Arc<Policy>,
     patterns: Patterns,
     resource: Vec<u8>,
-    spans: Vec<u8>,
-    logs: Vec<u8>,
+    encoded: Encoded,
     metrics: Vec<u8>,
     range: Option<Range>,
     transactions: u32,
@@ -172,8 +172,7 @@ impl RingState {
             policy: ring.policy.clone(),
             patterns: Patterns::new(ring.policy.path_patterns.iter().map(String::as_str)),
             resource: resource_of(ring),
-            spans: Vec::new(),
-            logs: Vec::new(),
+            encoded: Encoded::default(),
             metrics: Vec::new(),
             range: None,
             transactions: 0,
@@ -200,7 +199,7 @@ impl RingState {
     }
 
     fn bytes(&self) -> usize {
-        self.spans.len() + self.logs.len() + self.metrics.len()
+        self.encoded.bytes() + self.metrics.len()
     }
 
     fn note_frame(&mut self, ring: u64, seq: u64) {
@@ -218,15 +217,20 @@ impl RingState {
     fn drain_into(&mut self, record: &mut Record) {
         let [traces, metrics, logs] = &mut record.parts;
         for (part, items) in [
-            (traces, &mut self.spans),
+            (traces, &mut self.encoded.spans),
             (metrics, &mut self.metrics),
-            (logs, &mut self.logs),
+            (logs, &mut self.encoded.logs),
         ] {
             if !items.is_empty() {
                 otlp::put_resource_items(part, &self.resource, items);
                 items.clear();
                 items.shrink_to(KEPT_BUFFER);
             }
+        }
+        if !self.encoded.left_out.is_empty() {
+            let mut metric = Vec::with_capacity(self.encoded.left_out.bytes());
+            self.encoded.left_out.take_metric(&mut metric);
+            otlp::put_resource_items(&mut record.step_sums, &self.resource, &metric);
         }
         record.ranges.extend(self.range.take());
         record.transactions += std::mem::take(&mut self.transactions);
@@ -270,7 +274,7 @@ impl Pipeline {
             known,
             ticked_ms: None,
             reported: HashMap::new(),
-            reported_over: 0,
+            reported_over: [0; 2],
             last_resource: Vec::new(),
         };
         (pipeline, outbox, notes)
@@ -289,14 +293,8 @@ impl Pipeline {
     pub fn take(&mut self, now: Now, ring: &RingInfo, frame: &Frame<'_>) {
         let state = ring_state(&mut self.rings, &mut self.dirty, ring);
         let before = state.bytes();
-        self.transactions.encode(
-            now,
-            ring,
-            &state.patterns,
-            frame,
-            &mut state.spans,
-            &mut state.logs,
-        );
+        self.transactions
+            .encode(now, ring, &state.patterns, frame, &mut state.encoded);
         state.note_frame(ring.ring, frame.seq);
         self.pending_bytes += state.bytes() - before;
         if self.pending_bytes >= RECORD_BYTES {
@@ -313,8 +311,13 @@ impl Pipeline {
             return;
         }
         let before = state.bytes();
-        self.transactions
-            .encode_aborted(now, ring, &state.patterns, slot, &mut state.spans);
+        self.transactions.encode_aborted(
+            now,
+            ring,
+            &state.patterns,
+            slot,
+            &mut state.encoded.spans,
+        );
         state.aborted.push(slot.id);
         self.pending_bytes += state.bytes() - before;
     }
@@ -416,18 +419,24 @@ impl Pipeline {
             // A directory that stays behind is found again, empty, by the next collector.
             let _left = spool.remove();
         }
-        let over = self.transactions.names_over();
-        if over != self.reported_over {
-            self.reported_over = over;
-            let points: &[(&[(&str, &str)], Value<'_>)] = &[(&[], Value::Int(over as i64))];
-            otlp::put_metric(
-                &mut metrics,
-                "whatap.names.other",
-                "{transaction}",
-                MetricKind::Sum,
-                now.wall_us,
-                points,
-            );
+        let over = [
+            self.transactions.names_over(),
+            self.transactions.steps_over(),
+        ];
+        let names = [
+            ("whatap.names.other", "{transaction}"),
+            ("whatap.steps.other", "{step}"),
+        ];
+        for ((name, unit), (over, reported)) in names
+            .into_iter()
+            .zip(over.into_iter().zip(&mut self.reported_over))
+        {
+            if over != *reported {
+                *reported = over;
+                let points: &[(&[(&str, &str)], Value<'_>)] = &[(&[], Value::Int(over as i64))];
+                let kind = MetricKind::Sum;
+                otlp::put_metric(&mut metrics, name, unit, kind, now.wall_us, points);
+            }
         }
         if !metrics.is_empty() {
             let mut record = Record::default();

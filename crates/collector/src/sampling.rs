@@ -101,9 +101,9 @@ fn share(trace: [u8; 16]) -> u32 {
     (((mixed >> 32) * 1_000) >> 32) as u32
 }
 
-/// The values are hashes already.
+/// For values that are hashes already.
 #[derive(Default)]
-struct AsIs(u64);
+pub(crate) struct AsIs(u64);
 
 impl Hasher for AsIs {
     fn finish(&self) -> u64 {

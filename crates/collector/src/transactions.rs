@@ -7,6 +7,7 @@ use crate::normalise::url::{self, Patterns};
 use crate::normalise::{Paths, Statements, hash};
 use crate::pipeline::{Now, RingInfo, SlotSnapshot};
 use crate::sampling::{Case, Names, OTHER, Sampler, Seen};
+use crate::step_sums::{Common, Place, StepSums};
 use crate::uplink::otlp::{
     KIND_CLIENT, KIND_CONSUMER, KIND_INTERNAL, KIND_SERVER, SpanHead, Value, field, put_attribute,
     put_bytes, put_error_status, put_event, put_fixed64, put_message, put_span, put_text, put_uint,
@@ -24,6 +25,11 @@ const MAX_FIELD: usize = 1024;
 const MAX_STACK: usize = 30_000;
 const MAX_LOG: usize = 8 * 1024;
 const MAX_ATTRIBUTES: usize = 32;
+const MAX_METHOD: usize = 32;
+const MAX_SYSTEM: usize = 64;
+const MINUTE_US: u64 = 60_000_000;
+/// An odd number whose products differ in all bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The status of what a process's death cut off.
 const DIED: &str = "the process ended while this ran";
 const UNMATCHED: &str = "{unmatched}";
@@ -37,6 +43,10 @@ pub struct Transactions {
     statements: Statements,
     paths: Paths,
     names: Names,
+    /// Statements and calls of steps that are only counted.
+    step_names: Names,
+    /// Steps that were counted as [`OTHER`].
+    steps_over: u64,
     sampler: Sampler,
     /// Span ids of the steps of the transaction at hand.
     ids: Vec<u64>,
@@ -49,10 +59,26 @@ impl Default for Transactions {
             statements: Statements::new(STATEMENT_CACHE),
             paths: Paths::new(PATH_CACHE),
             names: Names::default(),
+            step_names: Names::default(),
+            steps_over: 0,
             sampler: Sampler::default(),
             ids: Vec::new(),
             name: String::new(),
         }
+    }
+}
+
+/// What transactions of one interpreter became.
+#[derive(Default)]
+pub(crate) struct Encoded {
+    pub(crate) spans: Vec<u8>,
+    pub(crate) logs: Vec<u8>,
+    pub(crate) left_out: StepSums,
+}
+
+impl Encoded {
+    pub(crate) const fn bytes(&self) -> usize {
+        self.spans.len() + self.logs.len() + self.left_out.bytes()
     }
 }
 
@@ -101,15 +127,19 @@ impl Transactions {
         self.names.over()
     }
 
-    /// Appends `frame` to `spans`, its log records to `logs`.
+    /// Steps so far whose statement or call is called `(other)`.
+    pub(crate) const fn steps_over(&self) -> u64 {
+        self.steps_over
+    }
+
+    /// Appends `frame`: always its span and its log records; its steps, or what they add up to.
     pub(crate) fn encode(
         &mut self,
         now: Now,
         ring: &RingInfo,
         patterns: &Patterns,
         frame: &Frame<'_>,
-        spans: &mut Vec<u8>,
-        logs: &mut Vec<u8>,
+        out: &mut Encoded,
     ) {
         // A trace without an id is no trace: every server refuses it.
         let whole = Frame {
@@ -132,12 +162,14 @@ impl Transactions {
             trace: frame.trace,
         };
         let keep = self.sampler.keeps_steps(now, &ring.policy, case);
-        self.put_transaction(ring, frame, &totals, keep, spans);
+        self.put_transaction(ring, frame, &totals, keep, &mut out.spans);
         if keep {
-            self.put_steps(frame, spans);
+            self.put_steps(frame, &mut out.spans);
+        } else if totals.sql_count + totals.http_count > 0 {
+            self.count_steps(now, ring, frame, &mut out.left_out);
         }
         if totals.logs {
-            put_logs(frame, logs);
+            put_logs(frame, &mut out.logs);
         }
     }
 
@@ -328,6 +360,62 @@ impl Transactions {
         }
     }
 
+    /// Statements and calls of a transaction whose steps are not kept.
+    fn count_steps(&mut self, now: Now, ring: &RingInfo, frame: &Frame<'_>, sums: &mut StepSums) {
+        let end_us = frame.start_us.saturating_add(frame.duration_us);
+        for step in frame.steps {
+            let cut_off = step.flags & step_flag::TEXT_CUT != 0;
+            let writing = match step.kind {
+                StepKind::SQL => Statements::key(step.a, step.b, cut_off),
+                StepKind::HTTP => hash(&[step.a.as_bytes(), step.b.as_bytes(), step.c.as_bytes()]),
+                _ => continue,
+            };
+            // The same in another minute, or when it fails, is counted apart.
+            let apart = (end_us / MINUTE_US) << 8 | u64::from(step.kind.0) << 1;
+            let apart = (apart | u64::from(step.failed())).wrapping_mul(SPREAD);
+            let place = match sums.place(writing as u64 ^ apart) {
+                Some(place) => place,
+                None => self.open_sum(now, ring, &step, (writing as u64, apart), sums),
+            };
+            if sums.is_other(place) {
+                self.steps_over += u64::from(step.repeat.max(1));
+            }
+            sums.add(place, &step, end_us);
+        }
+    }
+
+    /// Names a step that is written like none before it in this record.
+    fn open_sum(
+        &mut self,
+        now: Now,
+        ring: &RingInfo,
+        step: &Step<'_>,
+        (writing, apart): (u64, u64),
+        sums: &mut StepSums,
+    ) -> Place {
+        let cut_off = step.flags & step_flag::TEXT_CUT != 0;
+        let mut common = Common {
+            kind: step.kind,
+            failed: step.failed(),
+            text: "",
+            how: "",
+            peer: ("", 0),
+        };
+        if step.kind == StepKind::SQL {
+            common.text = self.statements.get(step.a, step.b, cut_off);
+            common.how = cut(step.b, MAX_SYSTEM);
+        } else {
+            common.text = self.paths.url(step.a);
+            common.how = cut(step.b, MAX_METHOD);
+            common.peer = host_and_port(step.c);
+        }
+        let in_service = hash(&[ring.service.as_bytes()]) as u64 ^ common.name();
+        if self.step_names.file(now, in_service) == Seen::Over {
+            common = common.other();
+        }
+        sums.open(writing ^ apart, common.name() ^ apart, common)
+    }
+
     /// The id of each step: what was sent to the peer, else made from the transaction's id and the index. 0 for steps
     /// that are no spans.
     fn number_steps(&mut self, frame: &Frame<'_>) {
@@ -379,7 +467,7 @@ impl Transactions {
                 if step.b.is_empty() {
                     "HTTP"
                 } else {
-                    cut(step.b, 32)
+                    cut(step.b, MAX_METHOD)
                 },
                 KIND_CLIENT,
             ),
@@ -405,7 +493,7 @@ impl Transactions {
             }
             match step.kind {
                 StepKind::SQL | StepKind::FETCH => {
-                    put(out, "db.system.name", Value::Text(cut(step.b, 64)));
+                    put(out, "db.system.name", Value::Text(cut(step.b, MAX_SYSTEM)));
                     put(out, "db.query.text", Value::Text(text));
                     put_database(out, step.b, step.c);
                     if step.value >= 0 {
@@ -417,11 +505,15 @@ impl Transactions {
                     }
                 }
                 StepKind::DB_CONNECT => {
-                    put(out, "db.system.name", Value::Text(cut(step.b, 64)));
+                    put(out, "db.system.name", Value::Text(cut(step.b, MAX_SYSTEM)));
                     put_database(out, step.b, step.a);
                 }
                 StepKind::HTTP => {
-                    put(out, "http.request.method", Value::Text(cut(step.b, 32)));
+                    put(
+                        out,
+                        "http.request.method",
+                        Value::Text(cut(step.b, MAX_METHOD)),
+                    );
                     put(out, "url.full", Value::Text(text));
                     put_address(out, step.c);
                     put_count(out, "http.response.status_code", step.value.max(0) as u64);
@@ -687,7 +779,7 @@ fn put_database(out: &mut Vec<u8>, system: &str, target: &str) {
 }
 
 /// `host:port`, `[::1]:port`, or a host alone.
-fn put_address(out: &mut Vec<u8>, address: &str) {
+fn host_and_port(address: &str) -> (&str, u16) {
     let address = cut(url::without_user(address), MAX_FIELD);
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
@@ -695,11 +787,12 @@ fn put_address(out: &mut Vec<u8>, address: &str) {
         }
         _ => (address, 0),
     };
-    put(
-        out,
-        "server.address",
-        Value::Text(host.trim_start_matches('[').trim_end_matches(']')),
-    );
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
+}
+
+fn put_address(out: &mut Vec<u8>, address: &str) {
+    let (host, port) = host_and_port(address);
+    put(out, "server.address", Value::Text(host));
     put_count(out, "server.port", port.into());
 }
 

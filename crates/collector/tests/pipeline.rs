@@ -8,7 +8,7 @@ use std::sync::Arc;
 use whatap_collector::pipeline::{
     Counters, HostFigures, Now, Options, Pipeline, Policy, ProcessFigures, RingInfo, SlotSnapshot,
 };
-use whatap_collector::spool::{Batch, Known, Limits, Spool};
+use whatap_collector::spool::{Batch, Known, Limits, Signal, Spool};
 use whatap_wire::frame::{Draft, Frame, Step, StepKind, Work, flag, step_flag};
 use whatap_wire::otlp;
 
@@ -114,13 +114,15 @@ impl Sent {
     fn add(&mut self, batch: &Batch) {
         self.transactions += batch.transactions;
         self.bytes.extend(batch.bodies.concat());
+        self.bytes.extend(&batch.step_sums);
         let traces = otlp::ExportTraceServiceRequest::decode(&batch.bodies[0][..]).unwrap();
         for group in traces.resource_spans {
             self.resources.extend(group.resource);
             self.spans
                 .extend(group.scope_spans.into_iter().flat_map(|scope| scope.spans));
         }
-        let metrics = otlp::ExportMetricsServiceRequest::decode(&batch.bodies[1][..]).unwrap();
+        let metrics =
+            otlp::ExportMetricsServiceRequest::decode(&*batch.body(Signal::Metrics, true)).unwrap();
         self.metrics.extend(
             metrics
                 .resource_metrics
@@ -173,6 +175,37 @@ impl Sent {
         }
         all
     }
+}
+
+/// Statements by text: counted in sums, counted in spans, failed ones, rows.
+fn statements(sent: &Sent) -> HashMap<String, [u64; 4]> {
+    let mut all: HashMap<String, [u64; 4]> = HashMap::new();
+    for metric in &sent.metrics {
+        let Some(otlp::MetricData::ExponentialHistogram(data)) = &metric.data else {
+            continue;
+        };
+        for point in &data.data_points {
+            let labels = attributes(&point.attributes);
+            let text = labels.get("db.query.text").or(labels.get("url.full"));
+            let counts = all.entry(text.unwrap().clone()).or_default();
+            let buckets = point.positive.as_ref().unwrap().bucket_counts.iter();
+            assert_eq!(point.count, point.zero_count + buckets.sum::<u64>());
+            counts[0] += point.count;
+            counts[2] += point.count * u64::from(labels.contains_key("error.type"));
+            let rows = labels.get("db.response.returned_rows");
+            counts[3] += rows.map_or(0, |rows| rows.parse::<u64>().unwrap());
+        }
+    }
+    for span in &sent.spans {
+        let labels = attributes(&span.attributes);
+        if let Some(text) = labels.get("db.query.text").or(labels.get("url.full")) {
+            let repeat = labels
+                .get("whatap.repeat")
+                .map_or(1, |n| n.parse().unwrap());
+            all.entry(text.clone()).or_default()[1] += repeat;
+        }
+    }
+    all
 }
 
 fn attributes(list: &[otlp::KeyValue]) -> HashMap<&str, String> {
@@ -849,4 +882,108 @@ proptest! {
             prop_assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
         }
     }
+}
+
+#[test]
+fn statements_are_counted_whole_whatever_sampling_leaves_out() {
+    let mut scene = Scene::new();
+    let policy = Policy {
+        keep_steps_permille: 100,
+        ..(*scene.info.policy).clone()
+    };
+    scene.info.policy = Arc::new(policy);
+    for seq in 1..=1_000_u64 {
+        let call = Step {
+            kind: StepKind::HTTP,
+            a: "http://stock:8080/items/4711",
+            b: "GET",
+            c: "stock:8080",
+            repeat: 2,
+            duration_us: 800,
+            ..Step::default()
+        };
+        let bytes = Draft {
+            head: Frame {
+                trace: (u128::from(seq) << 64 | u128::from(seq))
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+                    .to_be_bytes(),
+                ..request(seq)
+            },
+            steps: vec![
+                sql("SELECT a FROM t WHERE id = 1"),
+                sql("SELECT a FROM t WHERE id = 2"),
+                sql("COMMIT"),
+                Step {
+                    flags: step_flag::FAILED,
+                    value: -1,
+                    ..sql("UPDATE t SET a = 'x'")
+                },
+                call,
+            ],
+            ..Draft::default()
+        }
+        .encode(0);
+        let info = scene.info.clone();
+        scene
+            .pipeline()
+            .take(at(10), &info, &Frame::decode(&bytes).unwrap());
+        if seq % 100 == 0 {
+            scene.pipeline().commit(at(10));
+        }
+    }
+    let sent = scene.sent();
+    let found = statements(&sent);
+    for (text, count, failed) in [
+        ("SELECT a FROM t WHERE id = #", 2_000, false),
+        ("COMMIT", 1_000, false),
+        ("UPDATE t SET a = #", 1_000, true),
+        ("http://stock:8080/items/{}", 2_000, false),
+    ] {
+        let [summed, kept, errors, rows] = found[text];
+        assert_eq!(summed + kept, count, "{text}");
+        assert!(summed > count / 2 && kept > count / 20, "{summed} {kept}");
+        assert_eq!(errors, if failed { summed } else { 0 }, "{text}");
+        let has_rows = !failed && !text.starts_with("http");
+        assert_eq!(rows, if has_rows { summed * 3 } else { 0 }, "{text}");
+    }
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
+fn statements_without_end_share_one_name_and_are_counted() {
+    let mut scene = Scene::new();
+    let mut steps = 0;
+    for seq in 1..=1_100_u64 {
+        let texts: Vec<String> = (0..10)
+            .map(|n| format!("SELECT c{}_{} FROM t", letters(seq), letters(n)))
+            .collect();
+        let bytes = Draft {
+            head: request(seq),
+            steps: texts
+                .iter()
+                .map(|text| Step { a: text, ..sql("") })
+                .collect(),
+            ..Draft::default()
+        }
+        .encode(0);
+        steps += 10;
+        let info = scene.info.clone();
+        scene
+            .pipeline()
+            .take(at(10), &info, &Frame::decode(&bytes).unwrap());
+    }
+    let sent = scene.sent();
+    let found = statements(&sent);
+    assert!(found.len() < 6_000, "{}", found.len());
+    let counts = found.values().map(|[summed, kept, ..]| summed + kept);
+    assert_eq!(counts.sum::<u64>(), steps);
+    let over = found["(other)"][0];
+    assert!(over > 4_000, "{over}");
+    assert_eq!(sent.accounts()["whatap.steps.other"], over as i64);
+}
+
+/// A number without digits, which would be masked.
+fn letters(number: u64) -> String {
+    let digit = |place: u32| (b'a' + (number / 26_u64.pow(place) % 26) as u8) as char;
+    (0..3).map(digit).collect()
 }

@@ -10,7 +10,12 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn add(&mut self, value_us: u64) {
-        self.add_bucket(bucket_of(value_us), 1);
+        self.add_many(value_us, 1);
+    }
+
+    pub(crate) fn add_many(&mut self, value_us: u64, count: u64) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.add_bucket(bucket_of(value_us), count);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -9,8 +9,8 @@ use crate::ledger::{CPU, InstanceKey, Ledger, MEMORY};
 use crate::link::link;
 use crate::meter::{Cell, MINUTE_US, STEP_US, Sample, step_of};
 use crate::model::{
-    Event, MetricPoint, MetricValue, ModelBatch, Outcome, Resource, Span, StepKind, TotalKind,
-    Transaction,
+    Event, MetricPoint, MetricValue, ModelBatch, Outcome, Resource, Span, StepKind, StepSum,
+    TotalKind, Transaction,
 };
 use crate::profiles::{Builder, Place, Record, StoredStep};
 use crate::texts::Texts;
@@ -138,6 +138,7 @@ impl Hot {
         adding.logs();
         adding.metrics();
         adding.totals(ledger);
+        adding.step_sums();
         for metric in &batch.metrics {
             let time = clamp(metric.time_us, batch.received_us).0;
             note(metric.resource, time);
@@ -181,6 +182,7 @@ impl Hot {
             && self.metrics.is_empty()
             && self.lost.is_empty()
             && self.apart.is_empty()
+            && self.stats.is_empty()
     }
 
     /// About how much memory this takes.
@@ -382,47 +384,78 @@ impl Adding<'_> {
         sample: u64,
         caller: Option<(u32, u32)>,
     ) {
-        let system = match span.kind {
-            StepKind::Sql => &span.system,
-            StepKind::Http => &span.target,
-            _ => return,
+        let named: (&str, &str, &str, &str) =
+            (&span.text, &span.method, &span.system, &span.target);
+        let Some(stat) = self.stat_of(span.kind, named, resource, end) else {
+            return;
         };
-        let texts = &mut self.hot.texts;
-        let key = StatKey {
-            minute: step_of(end, MINUTE_US),
-            unit: self.hot.units[resource as usize],
-            kind: span.kind as u8,
-            text: texts.id(&span.text),
-            method: texts.id(&span.method),
-            system: texts.id(system),
-        };
-        if !self.hot.stats.contains_key(&key) {
-            self.hot.bytes += STAT_BYTES;
-        }
-        let stat = self.hot.stats.entry(key).or_default();
         let repeat = u64::from(span.repeat.max(1));
-        if stat.count == 0 {
-            stat.first_us = end;
-            stat.last_us = end;
-        }
         stat.count += repeat;
         stat.error += u64::from(!span.error.is_empty());
         let elapsed_us = span.elapsed_us.min(MAX_ELAPSED_US);
         stat.sum_us = stat.sum_us.saturating_add(elapsed_us);
         let each = elapsed_us / repeat;
-        if each >= stat.max_us && sample != 0 {
+        // One whose steps can be looked at, even if a slower one was only counted.
+        if sample != 0 && (each >= stat.max_us || stat.sample == 0) {
             stat.sample = sample;
         }
         stat.max_us = stat.max_us.max(each);
         stat.rows += u64::from(span.rows.unwrap_or(0));
-        stat.histogram.add(each);
-        stat.first_us = stat.first_us.min(end);
-        stat.last_us = stat.last_us.max(end);
+        stat.histogram.add_many(each, repeat);
         if let Some(caller) = caller
             && stat.callers.len() < MAX_CALLERS
             && !stat.callers.contains(&caller)
         {
             stat.callers.push(caller);
+        }
+    }
+
+    /// The statistic that a statement or call belongs to; none for other steps.
+    fn stat_of(
+        &mut self,
+        kind: StepKind,
+        (text, method, system, target): (&str, &str, &str, &str),
+        resource: u32,
+        end: i64,
+    ) -> Option<&mut Stat> {
+        let system = match kind {
+            StepKind::Sql => system,
+            StepKind::Http => target,
+            _ => return None,
+        };
+        let texts = &mut self.hot.texts;
+        let key = StatKey {
+            minute: step_of(end, MINUTE_US),
+            unit: self.hot.units[resource as usize],
+            kind: kind as u8,
+            text: texts.id(text),
+            method: texts.id(method),
+            system: texts.id(system),
+        };
+        let bytes = &mut self.hot.bytes;
+        let stat = self.hot.stats.entry(key).or_insert_with(|| {
+            *bytes += STAT_BYTES;
+            Stat {
+                first_us: end,
+                last_us: end,
+                ..Stat::default()
+            }
+        });
+        stat.first_us = stat.first_us.min(end);
+        stat.last_us = stat.last_us.max(end);
+        Some(stat)
+    }
+
+    fn step_sums(&mut self) {
+        for sum in &self.batch.step_sums {
+            let end = clamp(sum.last_us, self.batch.received_us).0;
+            let resource = self.resource(sum.resource);
+            self.hot.reach(end);
+            let named: (&str, &str, &str, &str) =
+                (&sum.text, &sum.method, &sum.system, &sum.target);
+            if let Some(stat) = self.stat_of(sum.kind, named, resource, end) {
+                stat.add_sum(sum);
+            }
         }
     }
 
@@ -741,19 +774,35 @@ pub(crate) fn outcome_of(flags: u32) -> Outcome {
 }
 
 impl Stat {
+    /// Adds steps of which no more is known.
+    fn add_sum(&mut self, sum: &StepSum) {
+        self.count = self.count.saturating_add(sum.count);
+        self.error = self.error.saturating_add(sum.error);
+        self.sum_us = self.sum_us.saturating_add(sum.sum_us);
+        self.max_us = self.max_us.max(sum.max_us.min(MAX_ELAPSED_US));
+        self.rows = self.rows.saturating_add(sum.rows);
+        for &(each, count) in &sum.durations {
+            self.histogram.add_many(each, count);
+        }
+        // An honest one is of the same minute.
+        self.first_us = self
+            .first_us
+            .min(sum.first_us.max(step_of(self.first_us, MINUTE_US)));
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         if self.count == 0 {
             self.clone_from(other);
             return;
         }
-        self.count += other.count;
-        self.error += other.error;
+        self.count = self.count.saturating_add(other.count);
+        self.error = self.error.saturating_add(other.error);
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
-        if other.max_us > self.max_us {
-            self.max_us = other.max_us;
+        if other.sample != 0 && (other.max_us > self.max_us || self.sample == 0) {
             self.sample = other.sample;
         }
-        self.rows += other.rows;
+        self.max_us = self.max_us.max(other.max_us);
+        self.rows = self.rows.saturating_add(other.rows);
         self.histogram.merge(&other.histogram);
         self.first_us = self.first_us.min(other.first_us);
         self.last_us = self.last_us.max(other.last_us);

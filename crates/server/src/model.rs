@@ -19,6 +19,8 @@ pub struct ModelBatch {
     pub metrics: Vec<MetricPoint>,
     /// Cumulative counters of the sender's accounting; storage keeps what they grew by.
     pub totals: Vec<Total>,
+    /// Steps that the sender counted and left out: they are in statistics and nowhere else.
+    pub step_sums: Vec<StepSum>,
 }
 
 impl ModelBatch {
@@ -28,6 +30,7 @@ impl ModelBatch {
             && self.logs.is_empty()
             && self.metrics.is_empty()
             && self.totals.is_empty()
+            && self.step_sums.is_empty()
     }
 }
 
@@ -226,6 +229,30 @@ pub struct Span {
     pub error: String,
     /// Position among the transaction's steps, where the sender knows it.
     pub index: Option<u32>,
+}
+
+/// Equal statements or calls of one process that ended in one minute.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepSum {
+    /// Index into [`ModelBatch::resources`].
+    pub resource: u32,
+    /// [`StepKind::Sql`] or [`StepKind::Http`].
+    pub kind: StepKind,
+    /// As in [`Span`].
+    pub text: String,
+    pub target: String,
+    pub system: String,
+    pub method: String,
+    /// When the first and the last of their transactions ended.
+    pub first_us: i64,
+    pub last_us: i64,
+    pub count: u64,
+    pub error: u64,
+    pub sum_us: u64,
+    pub max_us: u64,
+    pub rows: u64,
+    /// How many took about so long: duration, count.
+    pub durations: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -142,6 +142,21 @@ pub(crate) fn everything() -> ModelBatch {
                 value: 2,
             },
         ],
+        step_sums: vec![StepSum {
+            resource: 1,
+            kind: StepKind::Sql,
+            text: "SELECT # FROM orders".to_owned(),
+            system: "postgresql".to_owned(),
+            first_us: NOW - 2_000_000,
+            last_us: NOW - 1_000_000,
+            count: 5,
+            error: 1,
+            sum_us: 9_000,
+            max_us: 4_000,
+            rows: 12,
+            durations: vec![(1_000, 4), (4_000, 1)],
+            ..StepSum::default()
+        }],
         transactions: vec![tx],
         spans,
     }

@@ -4,7 +4,7 @@
 use crate::codec::{Bad, Reader, put_optional, put_signed, put_text, put_varint};
 use crate::model::{
     BatchId, Event, LogRecord, MetricPoint, MetricValue, ModelBatch, Outcome, Resource, Signal,
-    Span, StepKind, Total, TotalKind, Transaction, TxKind,
+    Span, StepKind, StepSum, Total, TotalKind, Transaction, TxKind,
 };
 
 pub(crate) fn encode(batch: &ModelBatch) -> Vec<u8> {
@@ -43,12 +43,17 @@ pub(crate) fn encode(batch: &ModelBatch) -> Vec<u8> {
     for total in &batch.totals {
         put_total(&mut out, total);
     }
+    put_varint(&mut out, batch.step_sums.len() as u64);
+    for sum in &batch.step_sums {
+        put_step_sum(&mut out, sum);
+    }
     out
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<ModelBatch, Bad> {
     let r = &mut Reader::new(bytes);
-    if r.u8()? != VERSION {
+    let version = r.u8()?;
+    if !(BEFORE_STEP_SUMS..=VERSION).contains(&version) {
         return Err(Bad::Value);
     }
     let batch = ModelBatch {
@@ -60,6 +65,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<ModelBatch, Bad> {
         logs: list(r, log)?,
         metrics: list(r, metric)?,
         totals: list(r, total)?,
+        step_sums: match version {
+            BEFORE_STEP_SUMS => Vec::new(),
+            _ => list(r, step_sum)?,
+        },
     };
     std::mem::replace(r, Reader::new(&[])).finish()?;
     Ok(batch)
@@ -401,7 +410,45 @@ fn total(r: &mut Reader<'_>) -> Result<Total, Bad> {
     })
 }
 
-const VERSION: u8 = 1;
+fn put_step_sum(out: &mut Vec<u8>, sum: &StepSum) {
+    put_varint(out, sum.resource.into());
+    out.push(sum.kind as u8);
+    for text in [&sum.text, &sum.target, &sum.system, &sum.method] {
+        put_text(out, text);
+    }
+    put_signed(out, sum.first_us);
+    put_signed(out, sum.last_us);
+    for number in [sum.count, sum.error, sum.sum_us, sum.max_us, sum.rows] {
+        put_varint(out, number);
+    }
+    put_varint(out, sum.durations.len() as u64);
+    for &(duration, count) in &sum.durations {
+        put_varint(out, duration);
+        put_varint(out, count);
+    }
+}
+
+fn step_sum(r: &mut Reader<'_>) -> Result<StepSum, Bad> {
+    Ok(StepSum {
+        resource: r.varint32()?,
+        kind: StepKind::from_number(r.u8()?).ok_or(Bad::Value)?,
+        text: r.string()?,
+        target: r.string()?,
+        system: r.string()?,
+        method: r.string()?,
+        first_us: r.signed()?,
+        last_us: r.signed()?,
+        count: r.varint()?,
+        error: r.varint()?,
+        sum_us: r.varint()?,
+        max_us: r.varint()?,
+        rows: r.varint()?,
+        durations: list(r, |r| Ok((r.varint()?, r.varint()?)))?,
+    })
+}
+
+const VERSION: u8 = 2;
+const BEFORE_STEP_SUMS: u8 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -413,6 +460,16 @@ mod tests {
     fn a_batch_with_everything_in_it_comes_back_as_it_was() {
         let batch = sample::everything();
         assert_eq!(decode(&encode(&batch)), Ok(batch));
+    }
+
+    #[test]
+    fn a_record_of_the_version_before_is_read() {
+        let mut batch = sample::everything();
+        batch.step_sums.clear();
+        let mut bytes = encode(&batch);
+        assert_eq!(bytes.pop(), Some(0), "no sums");
+        bytes[0] = BEFORE_STEP_SUMS;
+        assert_eq!(decode(&bytes), Ok(batch));
     }
 
     #[test]

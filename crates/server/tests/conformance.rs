@@ -17,6 +17,7 @@ use whatap_server::model::*;
 ///   each with two SQL statements and a call to stock, which answers it.
 /// * a failing `POST /pay` every minute, with a stack,
 /// * one slow report of 30 s, one request that died with its process, one task that took 2 h,
+/// * a thousand statements that were only counted,
 /// * figures of processes, logs, losses.
 fn golden() -> Vec<ModelBatch> {
     let mut batches: Vec<ModelBatch> = (0..20).map(minute).collect();
@@ -42,6 +43,20 @@ fn golden() -> Vec<ModelBatch> {
         status: 0,
         kind: TxKind::Task,
         ..tx(0x7a5c, T0 + 330 * SECOND, 7_200_000_000)
+    });
+    batches[6].step_sums.push(StepSum {
+        kind: StepKind::Sql,
+        text: "SELECT * FROM cards WHERE id = #".to_owned(),
+        system: "postgresql".to_owned(),
+        first_us: T0 + 360 * SECOND,
+        last_us: T0 + 400 * SECOND,
+        count: 1_000,
+        error: 3,
+        sum_us: 250_000,
+        max_us: 900,
+        rows: 1_990,
+        durations: vec![(100, 990), (880, 10)],
+        ..StepSum::default()
     });
     batches
 }
@@ -643,7 +658,19 @@ fn statistics_rank_names_statements_calls_and_errors(engine: &dyn Queries) {
     );
     assert_eq!((row.mean_us, row.max_us), (3_000, 3_000));
     assert_eq!(row.callers, ["GET /orders/<int:id>"]);
-    assert_eq!(sql.total_us, 720_000 + 480_000 + 42_000);
+    assert_eq!(sql.total_us, 720_000 + 480_000 + 42_000 + 250_000);
+    let often = top(StatisticsKind::Sql, StatisticsSort::Count);
+    let row = &often.rows[0];
+    assert_eq!(row.key, "SELECT * FROM cards WHERE id = #");
+    assert_eq!((row.count, row.error, row.rows), (1_020, 3, 2_030));
+    assert_eq!((row.total_us, row.max_us), (292_000, 2_100));
+    assert!(row.p95_us.abs_diff(100) <= 2, "{}", row.p95_us);
+    assert!(
+        row.sample.starts_with("00000000000050"),
+        "one with steps: {}",
+        row.sample
+    );
+    assert_eq!(row.callers, ["POST /pay"]);
     let http = top(StatisticsKind::Http, StatisticsSort::Total);
     assert_eq!(
         (http.rows[0].key.as_str(), http.rows[0].count),

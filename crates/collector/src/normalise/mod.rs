@@ -17,8 +17,14 @@ impl Statements {
 
     /// [`sql::normalise`], or its result for the same statement before.
     pub fn get(&mut self, sql: &str, system: &str, cut: bool) -> &str {
-        let key = hash(&[sql.as_bytes(), system.as_bytes(), &[u8::from(cut)]]);
-        self.0.get_or(key, || sql::normalise(sql, system, cut))
+        self.0.get_or(Self::key(sql, system, cut), || {
+            sql::normalise(sql, system, cut)
+        })
+    }
+
+    /// Tells statements as they were written apart.
+    pub fn key(sql: &str, system: &str, cut: bool) -> u128 {
+        hash(&[sql.as_bytes(), system.as_bytes(), &[u8::from(cut)]])
     }
 }
 

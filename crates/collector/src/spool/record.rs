@@ -40,7 +40,18 @@ pub struct Record {
     pub aborted: Vec<u64>,
     /// By signal.
     pub parts: [Vec<u8>; 3],
+    /// Metrics of steps that are left out: for servers that know them.
+    pub step_sums: Vec<u8>,
 }
+
+/// Whom a part of a record is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Signal(Signal),
+    StepSums,
+}
+
+const STEP_SUMS: u8 = 3;
 
 impl Record {
     pub fn is_empty(&self) -> bool {
@@ -49,6 +60,7 @@ impl Record {
 
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(Vec::len).sum::<usize>()
+            + self.step_sums.len()
             + self.ranges.len() * 24
             + self.aborted.len() * 8
             + 32
@@ -69,9 +81,11 @@ impl Record {
         for id in &self.aborted {
             out.extend(id.to_le_bytes());
         }
-        for (signal, part) in Signal::ALL.into_iter().zip(&self.parts) {
+        let signals = Signal::ALL.into_iter().map(|signal| signal as u8);
+        let parts = signals.zip(&self.parts);
+        for (number, part) in parts.chain([(STEP_SUMS, &self.step_sums)]) {
             if !part.is_empty() {
-                out.push(signal as u8);
+                out.push(number);
                 out.extend((part.len() as u32).to_le_bytes());
                 out.extend(part);
             }
@@ -119,9 +133,12 @@ impl<'a> Stored<'a> {
         })
     }
 
-    pub(super) fn next_part(&mut self) -> Option<(Signal, &'a [u8])> {
-        let signal = Signal::of(self.parts.u8().ok()?)?;
+    pub(super) fn next_part(&mut self) -> Option<(Part, &'a [u8])> {
+        let part = match self.parts.u8().ok()? {
+            STEP_SUMS => Part::StepSums,
+            number => Part::Signal(Signal::of(number)?),
+        };
         let bytes = self.parts.u32().ok()? as usize;
-        Some((signal, self.parts.take(bytes).ok()?))
+        Some((part, self.parts.take(bytes).ok()?))
     }
 }

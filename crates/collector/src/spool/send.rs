@@ -1,7 +1,8 @@
 //! The sending side: batches under numbers, and what their acknowledgement changes.
 
-use super::record::Stored;
-use super::{Cause, InFlight, Spool, Waiting};
+use super::record::{Part, Stored};
+use super::{Cause, InFlight, Signal, Spool, Waiting};
+use std::borrow::Cow;
 use whatap_store::Error;
 
 /// Records that are sent together under one number. The number means these records for ever.
@@ -10,6 +11,8 @@ pub struct Batch {
     pub spool: u64,
     pub number: u64,
     pub bodies: [Vec<u8>; 3],
+    /// Belongs to the metrics, if the server is one of ours.
+    pub step_sums: Vec<u8>,
     pub transactions: u64,
     end: u64,
     /// `total` behind the last record from disk.
@@ -36,6 +39,7 @@ impl Spool {
             spool: self.state.spool,
             number: self.state.number,
             bodies: Default::default(),
+            step_sums: Vec::new(),
             transactions: 0,
             end: self.state.cursor,
             end_total: self.state.cursor_total,
@@ -131,6 +135,7 @@ impl Spool {
             for (body, part) in batch.bodies.iter_mut().zip(&waiting.record.parts) {
                 body.extend_from_slice(part);
             }
+            batch.step_sums.extend_from_slice(&waiting.record.step_sums);
         }
     }
 
@@ -149,13 +154,27 @@ impl Spool {
 
 impl Batch {
     pub fn bytes(&self) -> usize {
-        self.bodies.iter().map(Vec::len).sum()
+        self.bodies.iter().map(Vec::len).sum::<usize>() + self.step_sums.len()
     }
 
     fn add(&mut self, mut record: Stored<'_>) {
         self.transactions += u64::from(record.transactions);
-        while let Some((signal, part)) = record.next_part() {
-            self.bodies[signal as usize].extend_from_slice(part);
+        while let Some((part, bytes)) = record.next_part() {
+            let body = match part {
+                Part::Signal(signal) => &mut self.bodies[signal as usize],
+                Part::StepSums => &mut self.step_sums,
+            };
+            body.extend_from_slice(bytes);
+        }
+    }
+
+    /// What is sent of a signal to a server of ours, or to another one.
+    pub fn body(&self, signal: Signal, is_ours: bool) -> Cow<'_, [u8]> {
+        let body = &self.bodies[signal as usize];
+        if signal == Signal::Metrics && is_ours && !self.step_sums.is_empty() {
+            [body.as_slice(), &self.step_sums].concat().into()
+        } else {
+            body.into()
         }
     }
 }

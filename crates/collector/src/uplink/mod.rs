@@ -6,6 +6,7 @@ pub mod http;
 mod link;
 mod local;
 pub mod otlp;
+pub mod probe;
 pub mod proof;
 mod settings;
 mod state;
@@ -217,11 +218,12 @@ impl Sender {
         rejected: &mut u64,
     ) -> Result<(), State> {
         for signal in Signal::ALL {
-            let body = &batch.bodies[signal as usize];
+            let is_ours = self.link.as_ref().is_some_and(|link| link.is_ours);
+            let body = batch.body(signal, is_ours);
             if done[signal as usize] || body.is_empty() {
                 continue;
             }
-            match self.request(signal, body, Some(batch)) {
+            match self.request(signal, &body, Some(batch)) {
                 Outcome::Acknowledged => {}
                 Outcome::Partly(count) if signal == Signal::Traces => *rejected += count,
                 Outcome::Rejected if signal == Signal::Traces => *rejected = batch.transactions,
@@ -330,26 +332,12 @@ impl Sender {
 
     fn faulted(&mut self, server: String, fault: Fault) -> State {
         self.link = None;
-        match fault {
-            Fault::Unresolved => State::NotResolved(server),
-            Fault::Refused => State::Refused(server),
-            Fault::TimedOut => {
-                self.timeouts += 1;
-                self.batch_bytes = (self.batch_bytes / 2).max(SMALLEST_BATCH);
-                self.outbox.set_batch_bytes(self.batch_bytes);
-                State::TimedOut(server)
-            }
-            Fault::Broken { .. } => State::Broken(server),
-            Fault::NotHttp => State::Foreign {
-                server,
-                why: "its answer is not HTTP".to_owned(),
-            },
-            Fault::NotLoopback(_) => State::Nowhere(fault.to_string()),
-            Fault::Other(error) => State::Failed {
-                server,
-                why: error.to_string(),
-            },
+        if matches!(fault, Fault::TimedOut) {
+            self.timeouts += 1;
+            self.batch_bytes = (self.batch_bytes / 2).max(SMALLEST_BATCH);
+            self.outbox.set_batch_bytes(self.batch_bytes);
         }
+        State::of(server, fault)
     }
 
     /// Shows what is running, if that is possible without waiting.
@@ -502,20 +490,8 @@ impl Sender {
         let server = address.to_string();
         let mut connection = Connection::open(address, anywhere)
             .map_err(|fault| self.faulted(server.clone(), fault))?;
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(|error| State::Failed {
-            server: server.clone(),
-            why: format!("no random numbers: {error}"),
-        })?;
-        let hello = Hello::new(licence, nonce);
-        let body = serde_json::to_vec(&hello).unwrap_or_default();
-        let answer = connection
-            .post(
-                "/whatap/v1/hello",
-                &[("Content-Type", "application/json")],
-                &body,
-                PATIENCE,
-            )
+        let hello = new_hello(licence, &server)?;
+        let answer = post_hello(&mut connection, &hello, PATIENCE)
             .map_err(|fault| self.faulted(server.clone(), fault))?;
         let token = check(&hello, licence, &answer, server)?;
         let encoding = if connection.is_loopback() {
@@ -537,6 +513,25 @@ impl Sender {
             is_ours: true,
         })
     }
+}
+
+fn new_hello(licence: &str, server: &str) -> Result<Hello, State> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(|error| State::Failed {
+        server: server.to_owned(),
+        why: format!("no random numbers: {error}"),
+    })?;
+    Ok(Hello::new(licence, nonce))
+}
+
+fn post_hello(
+    connection: &mut Connection,
+    hello: &Hello,
+    patience: Duration,
+) -> Result<Answer, Fault> {
+    let body = serde_json::to_vec(hello).unwrap_or_default();
+    let json = [("Content-Type", "application/json")];
+    connection.post("/whatap/v1/hello", &json, &body, patience)
 }
 
 fn check(hello: &Hello, licence: &str, answer: &Answer, server: String) -> Result<Token, State> {

@@ -25,6 +25,8 @@ pub(crate) mod field {
     pub(crate) const EVENT_ATTRIBUTES: u32 = 3;
     pub(crate) const LOG_ATTRIBUTES: u32 = 6;
     pub(crate) const POINT_ATTRIBUTES: u32 = 7;
+    /// `Metric.exponential_histogram`
+    pub(crate) const EXPONENTIAL_HISTOGRAM: u32 = 10;
 }
 
 const WIRE_VARINT: u32 = 0;
@@ -53,6 +55,22 @@ pub(crate) fn put_uint(out: &mut Vec<u8>, field: u32, value: u64) {
         put_key(out, field, WIRE_VARINT);
         put_varint(out, value);
     }
+}
+
+/// A signed number that is written as an unsigned one, small ones short.
+pub(crate) fn put_sint(out: &mut Vec<u8>, field: u32, value: i64) {
+    put_uint(out, field, (value << 1 ^ value >> 63) as u64);
+}
+
+pub(crate) fn put_double(out: &mut Vec<u8>, field: u32, value: f64) {
+    put_fixed64(out, field, value.to_bits());
+}
+
+/// A repeated number.
+pub(crate) fn put_packed(out: &mut Vec<u8>, field: u32, values: &[u64]) {
+    put_message(out, field, |out| {
+        values.iter().for_each(|value| put_varint(out, *value));
+    });
 }
 
 pub(crate) fn put_fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
@@ -284,7 +302,7 @@ pub(crate) enum MetricKind {
 fn put_point(out: &mut Vec<u8>, at_us: u64, attributes: &[(&str, &str)], value: Value<'_>) {
     put_fixed64(out, 3, at_us.saturating_mul(1_000));
     match value {
-        Value::Double(number) => put_fixed64(out, 4, number.to_bits()),
+        Value::Double(number) => put_double(out, 4, number),
         Value::Int(number) => put_fixed64(out, 6, number as u64),
         Value::Bool(_) | Value::Text(_) => {}
     }

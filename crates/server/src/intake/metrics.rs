@@ -1,15 +1,18 @@
 //! Metric points, and the senders' accounting among them.
 
 use whatap_wire::otlp::{
-    AggregationTemporality, AnyValue, ExportMetricsServiceRequest, KeyValue, Metric, MetricData,
-    Number, NumberDataPoint,
+    AggregationTemporality, AnyValue, ExponentialHistogramDataPoint, ExportMetricsServiceRequest,
+    KeyValue, Metric, MetricData, Number, NumberDataPoint,
 };
 
 use super::Mapped;
-use super::fields::{is_secret, ring};
+use super::fields::{Fields, is_secret, ring};
 use super::resources::{Resources, Sender};
+use super::traces::step_name;
 use super::values::{cut, display, find, micros};
-use crate::model::{MetricPoint, MetricValue, ModelBatch, Total, TotalKind};
+use crate::model::{
+    MetricPoint, MetricValue, ModelBatch, Span, StepKind, StepSum, Total, TotalKind,
+};
 
 pub(super) fn map(request: ExportMetricsServiceRequest, project: u32, now_us: i64) -> Mapped {
     let mut mapped = Mapped::new(now_us);
@@ -23,6 +26,8 @@ pub(super) fn map(request: ExportMetricsServiceRequest, project: u32, now_us: i6
         {
             if sender.ours && is_accounting(&metric.name) {
                 accounting(&metric, sender, now_us, &mut mapped.batch);
+            } else if sender.ours && metric.name == STEPS_LEFT_OUT {
+                step_sums(metric, sender, now_us, &mut mapped);
             } else {
                 points(metric, sender, now_us, &mut mapped);
             }
@@ -62,6 +67,71 @@ fn accounting(metric: &Metric, sender: Sender, now_us: i64, batch: &mut ModelBat
             value: whole(point),
         });
     }
+}
+
+/// Steps that our collector counted and left out.
+fn step_sums(metric: Metric, sender: Sender, now_us: i64, mapped: &mut Mapped) {
+    let Some(MetricData::ExponentialHistogram(histogram)) = metric.data else {
+        return;
+    };
+    for mut point in histogram.data_points {
+        let fields = Fields::read(std::mem::take(&mut point.attributes));
+        match step_sum(&fields, &point, sender, now_us) {
+            Some(sum) => mapped.batch.step_sums.push(sum),
+            None => mapped.reject("a sum of steps that are neither statements nor calls"),
+        }
+    }
+}
+
+fn step_sum(
+    fields: &Fields,
+    point: &ExponentialHistogramDataPoint,
+    sender: Sender,
+    now_us: i64,
+) -> Option<StepSum> {
+    let kind = fields.step.and_then(StepKind::from_number)?;
+    if !matches!(kind, StepKind::Sql | StepKind::Http) {
+        return None;
+    }
+    let Span {
+        text,
+        target,
+        system,
+        method,
+        ..
+    } = step_name(kind, String::new(), fields, sender.ours);
+    let failed = !fields.error_type.is_empty();
+    Some(StepSum {
+        resource: sender.index,
+        kind,
+        text,
+        target,
+        system,
+        method,
+        first_us: time(point.start_time_unix_nano, now_us),
+        last_us: time(point.time_unix_nano, now_us),
+        count: point.count,
+        error: if failed { point.count } else { 0 },
+        // Saturates, and not a number is 0.
+        sum_us: point.sum.unwrap_or(0.0) as u64,
+        max_us: point.max.unwrap_or(0.0) as u64,
+        rows: fields.rows.unwrap_or(0).into(),
+        durations: durations(point),
+    })
+}
+
+/// The middle of each bucket that is used, and its count.
+fn durations(point: &ExponentialHistogramDataPoint) -> Vec<(u64, u64)> {
+    let zeros = (point.zero_count != 0).then_some((0, point.zero_count));
+    let width = f64::from(-point.scale.clamp(-10, 20)).exp2();
+    let buckets = point.positive.iter().flat_map(|buckets| {
+        let used = (0_u32..).zip(&buckets.bucket_counts);
+        used.filter(|(_, count)| **count != 0).map(|(at, count)| {
+            let middle = (f64::from(buckets.offset) + f64::from(at) + 0.5) * width;
+            (middle.exp2() as u64, *count)
+        })
+    });
+    zeros.into_iter().chain(buckets).take(MAX_BUCKETS).collect()
 }
 
 fn whole(point: &NumberDataPoint) -> u64 {
@@ -173,6 +243,9 @@ fn time(nanos: u64, now_us: i64) -> i64 {
     if nanos == 0 { now_us } else { micros(nanos) }
 }
 
+const STEPS_LEFT_OUT: &str = "whatap.steps.left_out";
+/// More than any duration of a step needs.
+const MAX_BUCKETS: usize = 1_024;
 const MAX_NAME: usize = 256;
 const MAX_WORD: usize = 64;
 const MAX_LABELS: usize = 32;

@@ -259,18 +259,26 @@ fn step(span: OtlpSpan, fields: Fields, sender: Sender) -> Span {
         trace_id: id128(&span.trace_id),
         id: id64(&span.span_id),
         parent_id: id64(&span.parent_span_id),
-        kind,
         start_us,
         elapsed_us,
-        target: cut(target(kind, &fields), MAX_TEXT),
         status: (kind == StepKind::Http && fields.status != 0).then_some(fields.status),
         rows: fields.rows,
         repeat: fields.repeat.max(1),
         error: cut(error, MAX_TEXT),
         index: fields.index,
-        text: cut(step_text(kind, span.name, &fields, sender.ours), MAX_TEXT),
-        system: cut(fields.db_system, MAX_WORD),
-        method: cut(fields.method, MAX_WORD),
+        ..step_name(kind, span.name, &fields, sender.ours)
+    }
+}
+
+/// What a step is called: the texts that equal steps share.
+pub(super) fn step_name(kind: StepKind, name: String, fields: &Fields, ours: bool) -> Span {
+    Span {
+        kind,
+        text: cut(step_text(kind, name, fields, ours), MAX_TEXT),
+        target: cut(target(kind, fields), MAX_TEXT),
+        system: cut(fields.db_system.clone(), MAX_WORD),
+        method: cut(fields.method.clone(), MAX_WORD),
+        ..Span::default()
     }
 }
 

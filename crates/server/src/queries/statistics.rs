@@ -77,17 +77,22 @@ impl Sum {
         if self.count == 0 {
             (self.first_us, self.last_us) = (stat.first_us, stat.last_us);
         }
-        self.count += stat.count;
-        self.error += stat.error;
+        self.count = self.count.saturating_add(stat.count);
+        self.error = self.error.saturating_add(stat.error);
         self.sum_us = self.sum_us.saturating_add(stat.sum_us);
-        if stat.max_us >= self.max_us {
-            self.max_us = stat.max_us;
-            self.sample = stat.sample;
-        }
-        self.rows += stat.rows;
+        self.note_slow(stat.max_us, stat.sample);
+        self.rows = self.rows.saturating_add(stat.rows);
         self.histogram.merge(&stat.histogram);
         self.first_us = self.first_us.min(stat.first_us);
         self.last_us = self.last_us.max(stat.last_us);
+    }
+
+    /// Only counted steps have no sample.
+    fn note_slow(&mut self, max_us: u64, sample: u64) {
+        if sample != 0 && (max_us >= self.max_us || self.sample == 0) {
+            self.sample = sample;
+        }
+        self.max_us = self.max_us.max(max_us);
     }
 
     fn called_by(&mut self, caller: String) {
@@ -195,13 +200,11 @@ impl Sums {
             self.rows.insert(key, other);
             return;
         };
-        sum.count += other.count;
-        sum.error += other.error;
+        sum.count = sum.count.saturating_add(other.count);
+        sum.error = sum.error.saturating_add(other.error);
         sum.sum_us = sum.sum_us.saturating_add(other.sum_us);
-        if other.max_us > sum.max_us {
-            (sum.max_us, sum.sample) = (other.max_us, other.sample);
-        }
-        sum.rows += other.rows;
+        sum.note_slow(other.max_us, other.sample);
+        sum.rows = sum.rows.saturating_add(other.rows);
         sum.histogram.add_all(&other.histogram);
         sum.first_us = sum.first_us.min(other.first_us);
         sum.last_us = sum.last_us.max(other.last_us);
