@@ -8,6 +8,8 @@ import { urlOf, type Mode } from './servers';
 declare global {
   interface Window {
     violations: string[];
+    /** What moved by itself. */
+    shifts: string[];
     pwned?: number;
     axe: { run: (options: unknown) => Promise<{ violations: { id: string; help: string; nodes: { html: string; failureSummary?: string }[] }[] }> };
   }

@@ -160,6 +160,56 @@ test('live figures move by themselves', async ({ page, watched }) => {
   await expect.poll(() => area.getAttribute('data-from'), { timeout: 12_000 }).not.toBe(before);
 });
 
+test('nothing moves on the page while live figures come in', async ({ page, watched }) => {
+  await watched.open('normal');
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+  await expect(page.locator('.chart canvas').first()).toBeVisible();
+  await page.evaluate(() => {
+    window.shifts = [];
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) {
+        const { sources } = entry as PerformanceEntry & { sources: { node: Node | null }[] };
+        for (const { node } of sources) if (node instanceof Element) window.shifts.push(node.outerHTML.slice(0, 120));
+      }
+    }).observe({ type: 'layout-shift' });
+  });
+  const area = page.getByRole('application', { name: /Hitmap/ });
+  const before = await area.getAttribute('data-from');
+  await expect.poll(() => area.getAttribute('data-from'), { timeout: 20_000 }).not.toBe(before);
+  expect(await page.evaluate(() => window.shifts)).toEqual([]);
+});
+
+test('a chart can be taken along: table, CSV, PNG, curl', async ({ page, watched, context }) => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  await watched.open('normal');
+  const chart = page.locator('figure', { hasText: 'HTTP status per second' });
+  await chart.scrollIntoViewIfNeeded();
+  await expect(chart.locator('canvas')).toBeVisible();
+  const menu = chart.getByRole('button', { name: /^Save or share/ });
+  await menu.click();
+  await chart.getByRole('button', { name: 'Show values as a table' }).click();
+  await expect(chart.getByRole('columnheader', { name: '2xx' })).toBeVisible();
+  expect(await chart.locator('tbody tr').count()).toBe(120);
+  await watched.accessible();
+  const save = async (name: string) => {
+    await menu.click();
+    const waiting = page.waitForEvent('download');
+    await chart.getByRole('button', { name }).click();
+    return readFileSync((await (await waiting).path())!);
+  };
+  const lines = (await save('Values as CSV')).toString('utf8').replace('\ufeff', '').trim().split('\r\n');
+  expect(lines[0]).toBe('time,2xx,3xx,4xx,5xx,none');
+  expect(lines).toHaveLength(121);
+  expect(lines[5]).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z,[\d.]+,/);
+  const png = await save('Picture as PNG');
+  expect(png.subarray(1, 4).toString()).toBe('PNG');
+  expect(png.readUInt32BE(16)).toBeGreaterThan(250);
+  await menu.click();
+  await chart.getByRole('button', { name: 'Copy as curl' }).click();
+  const command = await page.evaluate(() => navigator.clipboard.readText());
+  expect(command).toMatch(/^curl -sS -H "Authorization: Bearer \$WHATAP_TOKEN" 'http:\/\/127\.0\.0\.1:\d+\/api\/v1\/meters\?from=\d+&to=\d+&step=5'$/);
+});
+
 test('values under the pointer stay while new ones arrive, in every chart at once', async ({ page, watched }) => {
   await watched.open('normal');
   await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);

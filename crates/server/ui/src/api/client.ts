@@ -53,6 +53,11 @@ async function request(path: string, init: RequestInit): Promise<Response> {
   throw new ApiError(response.status, code, message);
 }
 
+/** Where a question is answered, for a link or a shell. */
+export function address(path: string, query: Query): string {
+  return BASE + path + queryString(query);
+}
+
 async function get<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
   const response = await request(path + queryString(query), { signal, headers: { accept: 'application/json' } });
   return (await response.json()) as T;
