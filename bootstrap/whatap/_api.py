@@ -4,7 +4,7 @@ import sys
 from . import guard, tx as transactions
 from .hooks import look_like
 from .instrument import methods, wsgi
-from .tx import TASK, begin
+from .tx import FUNCTION, TASK, begin
 
 # A batch job's process may be gone, with its container, right after the job.
 FLUSH_MS = 1000
@@ -41,7 +41,7 @@ def profiled(function):
         return function
     label = _label(function)
     if function.__code__.co_flags & _GENERATOR:
-        made = _generator(function, label)
+        made = _generator(function, label, _begin_function, None)
     else:
         made = methods.service(function, label)
     return made if made is function else look_like(made, function)
@@ -50,13 +50,17 @@ def profiled(function):
 _GENERATOR = 0x20
 
 
-def _generator(function, label):
+def _begin_function(label):
+    return begin(None, label, kind=FUNCTION)
+
+
+def _generator(function, label, begin, after):
     try:
         from . import _generators
     except SyntaxError:
         # Python 2.7 cannot hand a generator's values on unchanged.
         return function
-    return _generators.service_generator(function, label, methods.method(function, label))
+    return _generators.service_generator(function, label, methods.method(function, label), begin, after)
 
 
 def _label(function):
@@ -64,15 +68,22 @@ def _label(function):
 
 
 def batch(function):
-    """Decorates a batch job."""
+    """Decorates a batch job: a function, method, coroutine function or generator function."""
     if not isinstance(function, _function):
         return function
     label = _label(function)
-    if function.__code__.co_flags & _COROUTINE:
-        return profiled(function)
+    flags = function.__code__.co_flags
+    if flags & _ASYNC_GENERATOR:
+        return function
+    if flags & _COROUTINE:
+        from ._batch_async import coroutine_job
+        return look_like(coroutine_job(function, label), function)
+    if flags & _GENERATOR:
+        made = _generator(function, label, begin_job, flush)
+        return made if made is function else look_like(made, function)
 
     def wrapper(*args, **kwargs):
-        tx = begin(None, label, kind=TASK)
+        tx = begin_job(label)
         if tx is None:
             return function(*args, **kwargs)
         try:
@@ -90,7 +101,33 @@ def batch(function):
     return look_like(wrapper, function)
 
 
-_COROUTINE = 0x80 | 0x200 | _GENERATOR
+_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x200
+
+
+def begin_job(label):
+    """The transaction of a job that begins now. Its process may have been started without a launcher."""
+    try:
+        _join_agent()
+    except BaseException:
+        if not guard.ours():
+            raise
+    return begin(None, label, kind=TASK)
+
+
+_joined = False
+
+
+def _join_agent():
+    """Once: the agent of the home for batch jobs, which whatap-start-batch-agent has started, or that starts now."""
+    global _joined
+    if _joined:
+        return
+    _joined = True
+    from . import _start
+    names = 'WHATAP_HOME_BATCH', 'WHATAP_BATCH_HOME', 'WHATAP_HOME'
+    homes = [home for home in map(_start.posix_environ, names) if home]
+    if homes:
+        _start.start(by_code=True, home=homes[0])
 
 
 def flush():

@@ -271,6 +271,15 @@ def at_exit(function):
         atexit.register(function)
     elif 'atexit' in sys.modules:
         sys.modules['atexit'].register(function)
-    elif not hasattr(sys, 'exitfunc'):
+    elif getattr(sys, 'exitfunc', _end) is _end:
         # Python 2.7: the module `atexit` takes this one over when somebody imports it.
-        sys.exitfunc = function
+        sys.exitfunc = _end
+        _at_end.append(function)
+
+
+_at_end = []
+
+
+def _end():
+    while _at_end:
+        _at_end.pop()()

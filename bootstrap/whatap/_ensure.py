@@ -1,7 +1,8 @@
 """Without a launcher: asks `whatap_python --ensure` for the launch value, if there is a sign of a home.
 
 Only where somebody configured one: this file is on the path, and WHATAP_HOME or WHATAP_CONFIG is set. The answer
-is waited for as long as a start may take unnoticed, then the interpreter goes on without tracing.
+is waited for as long as a start may take unnoticed, then the interpreter goes on without tracing. A program that asks for
+the tracer itself waits longer.
 """
 import posix
 import sys
@@ -9,20 +10,22 @@ import sys
 from ._start import posix_environ
 
 WAIT = 0.050
+WAIT_WHEN_ASKED = 1.0
 POLL = 0.001
 MAX_ANSWER = 64 * 1024
 PROGRAM = 'whatap_python'
 
 
-def launch_value(asked=False):
-    """The launch value, or None. `asked`: the program asks for the tracer itself."""
+def launch_value(asked=False, home=None):
+    """The launch value, or None. `asked`: the program asks for the tracer itself. `home`: not the one of the
+    environment."""
     if not asked and posix_environ('WHATAP_HOME') is None and posix_environ(
             'WHATAP_CONFIG') is None:
         return None
     program = _program()
     if program is None:
         return None
-    return _ask(program)
+    return _ask([program, '--ensure'] + (['--home', home] if home else []), WAIT_WHEN_ASKED if asked else WAIT)
 
 
 def _program():
@@ -43,20 +46,20 @@ def _program():
     return None
 
 
-def _ask(program):
+def _ask(command, wait):
     """Runs it and reads its one line. The process is reaped by us, or by nobody the program knows."""
     from ._compat import clock, pause
     reading, writing = posix.pipe()
     try:
         child = posix.fork()
         if child == 0:
-            _become(program, reading, writing)
+            _become(command, reading, writing)
     except OSError:
         posix.close(reading)
         posix.close(writing)
         return None
     posix.close(writing)
-    until = clock() + int(WAIT * 1e9)
+    until = clock() + int(wait * 1e9)
     data = b''
     ended = False
     try:
@@ -80,14 +83,14 @@ def _ask(program):
     return line if str is bytes else line.decode('utf-8', 'replace')
 
 
-def _become(program, reading, writing):
+def _become(command, reading, writing):
     """In the child: standard output is the pipe, the rest goes nowhere."""
     try:
         nowhere = posix.open('/dev/null', posix.O_RDWR)
         posix.dup2(writing, 1)
         posix.dup2(nowhere, 0)
         posix.dup2(nowhere, 2)
-        posix.execv(program, [program, '--ensure'])
+        posix.execv(command[0], command)
     finally:
         posix._exit(127)
 

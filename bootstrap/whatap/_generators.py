@@ -1,13 +1,14 @@
 """Generators as transactions, for Python 3. The transaction is the context's only while the generator runs."""
 import sys
 
-from .tx import FUNCTION, activate, begin, deactivate
+from .tx import activate, deactivate
 
 
-def service_generator(function, label, as_step):
-    """`function` as a transaction from its first value to its end; inside another one it is a step."""
+def service_generator(function, label, as_step, begin, after):
+    """`function` as a transaction from its first value to its end, `after` which something may be called; inside another
+    transaction it is a step."""
     def wrapper(*args, **kwargs):
-        tx = begin(None, label, kind=FUNCTION)
+        tx = begin(label)
         if tx is None:
             return (yield from as_step(*args, **kwargs))
         try:
@@ -36,4 +37,6 @@ def service_generator(function, label, as_step):
             raise
         finally:
             tx.end()
+            if after is not None:
+                after()
     return wrapper

@@ -5,6 +5,7 @@ DEFAULTS = {
     "enabled": True,
     "apm_enabled": True,
     "trace_child_process": "auto",
+    "standalone_enabled": False,
     "trace_ignore_url_set": (),
     "trace_ignore_url_prefix": (),
     "web_static_content_extensions": ("js", "htm", "html", "gif", "png", "jpg", "css", "swf", "ico"),

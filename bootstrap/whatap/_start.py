@@ -15,7 +15,7 @@ EXIT_WAIT = 0.2
 _started = False
 
 
-def start(by_code=False):
+def start(by_code=False, home=None):
     """Reads the launch and puts the import hooks in place. Idempotent. Whether the tracer is on."""
     global _started
     if _started:
@@ -23,7 +23,7 @@ def start(by_code=False):
     text = posix_environ('WHATAP_LAUNCH')
     if text is None:
         from . import _ensure
-        text = _ensure.launch_value(by_code)
+        text = _ensure.launch_value(by_code, home)
     if text is None or not _launch.take(text):
         return False
     options = _launch.options
@@ -35,6 +35,9 @@ def start(by_code=False):
     if posix.getpid() == 1:
         from ._compat import at_exit
         at_exit(_leave_pid_1)
+    if options.get('standalone_enabled', False) and not by_code:
+        from . import _standalone
+        _standalone.begin(_arguments())
     return True
 
 
@@ -62,47 +65,47 @@ def posix_environ(name):
 def _is_traced(options):
     """The option trace_child_process: with `auto` package managers and the like are left alone."""
     choice = options.get('trace_child_process', 'auto')
-    if choice == 'true' or choice is True:
+    if choice == 'always':
         return True
-    if choice == 'false' or choice is False:
+    if choice == 'never':
         return _launch.launch.pid == str(posix.getpid())
     return not NOT_TRACED.intersection(_program_names())
 
 
 def _program_names():
-    """What this interpreter was told to run: the script's name, and the module of `-m`."""
-    words = _arguments()
-    names = []
+    """What this interpreter was told to run: the script's name, or the module of `-m`."""
+    is_module, program = what_runs(_arguments())
+    # pip3, pip3.11, virtualenv-3.6
+    return [name.split('.')[0] if is_module else stem(name).rstrip('0123456789.-') for name in program[:1]]
+
+
+def what_runs(words):
+    """Whether a module is run, and the words of the command line from its name or the script's path on; none for `-c`
+    and the like."""
     index = 1
     while index < len(words):
         word = words[index]
-        if word == '-m' and index + 1 < len(words):
-            names.append(words[index + 1].split('.')[0])
-            break
-        if word.startswith('-m') and len(word) > 2 and not word.startswith('--'):
-            names.append(word[2:].split('.')[0])
-            break
+        if word == '-m':
+            return True, words[index + 1:]
+        if word.startswith('-m') and not word.startswith('--'):
+            return True, [word[2:]] + words[index + 1:]
         if word == '-c' or word == '-':
             break
         if word in ('-W', '-X', '-Q', '--check-hash-based-pycs'):
             index += 2
-            continue
-        if word.startswith('-'):
+        elif word.startswith('-'):
             index += 1
-            continue
-        names.append(_base(word))
-        break
-    return names
+        else:
+            return False, words[index:]
+    return False, []
 
 
-def _base(path):
+def stem(path):
+    """A script's name: the file's without `.py`, the directory's or archive's that holds `__main__.py`."""
     name = path.rstrip('/').rsplit('/', 1)[-1]
     if name == '__main__.py':
         name = path.rsplit('/', 2)[-2] if path.count('/') >= 2 else name
-    if name.endswith('.py'):
-        name = name[:-3]
-    # pip3, pip3.11, virtualenv-3.6
-    return name.rstrip('0123456789.-')
+    return name[:-3] if name.endswith('.py') else name
 
 
 def _arguments():

@@ -24,6 +24,8 @@ _process = _random(64)
 _context = context_variable('whatap')
 _get = _context.get
 _set = _context.set
+# The transaction that the whole program is, if it is one.
+whole = None
 
 # Fixed layouts, packed as few wide numbers. In an application each instruction of ours runs cold, so that the number
 # of instructions counts, more than what a call into C does.
@@ -67,7 +69,7 @@ def begin_with(request, environ=None, traceparent=None, tracestate=None, kind=WE
             return None
         tx = _get()
         if tx is not None and tx.state == LIVE and tx.ring is ring and (
-                environ is not None and tx.environ is environ or not _abandoned(tx)):
+                environ is not None and tx.environ is environ or not _abandoned(tx, kind)):
             return None
         if not _PLAIN.issuperset(map(type, request)):
             request = tuple([_exact(value) for value in request])
@@ -919,12 +921,15 @@ def _prefix(value):
     return wire.clean(value)[:72]
 
 
-def _abandoned(tx):
+def _abandoned(tx, kind):
     """Whether the context's transaction is over though nobody ended it; if so it is ended now.
 
     Either its response has been returned and nobody closed it, or a signal handler's exception came between.
     `returned` is None where a coroutine ends the transaction: it need not be on the stack.
     """
+    if tx is whole and kind == WEB:
+        # A request inside a program that is one transaction: it is one of its own, and the program's goes on.
+        return True
     if not tx.returned:
         if tx.returned is None or tx.kind != WEB or tx.thread != get_ident() or _on_stack(tx, sys._getframe(2)):
             return False

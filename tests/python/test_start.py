@@ -217,11 +217,11 @@ class Start(unittest.TestCase):
             self.assertNotIn(b'True', out)
         script = self.file('bin/pip3.11', 'import sys; print("whatap.hooks" in sys.modules)')
         self.assertEqual(self.run_(script)[1], b'False\n')
-        self.assertEqual(self.run_(script, launch=LAUNCH + ';trace_child_process=true')[1], b'True\n')
+        self.assertEqual(self.run_(script, launch=LAUNCH + ';trace_child_process=always')[1], b'True\n')
 
     def test_children_may_be_left_alone(self):
         out = self.output('import sys; print("whatap.hooks" in sys.modules)',
-                          launch=LAUNCH + ';trace_child_process=false;_pid=1')
+                          launch=LAUNCH + ';trace_child_process=never;_pid=1')
         self.assertEqual(out, 'False\n')
 
     def test_a_child_whose_output_is_parsed(self):

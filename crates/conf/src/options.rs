@@ -163,6 +163,8 @@ pub static OPTIONS: &[Opt] = &[
     opt("use_env_first", Bool, "true", R::LC, Restart, "The environment wins over the file. `false`: the file wins."),
     opt("trace_child_process", Choice(&["auto", "always", "never"]), "auto", R::TRACER, Restart,
         "Trace Python programs that the application starts: `auto` leaves out installers and compilers such as pip."),
+    opt("standalone_enabled", Bool, "false", R::TRACER, Restart,
+        "A program without a framework (a script, a cron job, a management command) is one transaction, from its start to its end."),
     opt("ignore_whatap_stdout", Bool, "false", R::LAUNCHER, Restart, "The launcher prints nothing at all, on stderr neither."),
 
     // What becomes a transaction, and its name.
