@@ -23,12 +23,41 @@ pub fn directory(home: &Path, name: &str) -> io::Result<PathBuf> {
     Ok(private)
 }
 
+/// What [`directory`] would give, without making anything.
+pub fn planned(home: &Path, name: &str) -> io::Result<PathBuf> {
+    let wanted = home.join(name);
+    if is_safe(home) && would_do(&wanted, acceptable).is_ok() {
+        return Ok(wanted);
+    }
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for path in private_candidates() {
+        match would_do(&path, is_private) {
+            Ok(()) => return Ok(path.join(short_hash(home)).join(name)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// It is there and good, or it can be made.
+fn would_do(path: &Path, is_good: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    match (fs::symlink_metadata(path), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(access(parent, AccessFlags::W_OK | AccessFlags::X_OK)?)
+        }
+        _ => is_good(path),
+    }
+}
+
 /// Makes the directory unless it is there; it must be ours, no link, and writable.
 fn usable(path: &Path) -> io::Result<()> {
     match mkdir(path, Mode::from_bits_truncate(0o750)) {
-        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-        Err(errno) => return Err(errno.into()),
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => acceptable(path),
+        Err(errno) => Err(errno.into()),
     }
+}
+
+fn acceptable(path: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
     let ours = meta.is_dir() && (meta.uid() == geteuid().as_raw() || meta.uid() == 0);
     if !ours || !is_closed(&meta) {
@@ -56,18 +85,10 @@ fn is_closed(meta: &fs::Metadata) -> bool {
     group && meta.mode() & 0o002 == 0
 }
 
-/// `$XDG_RUNTIME_DIR/whatap`, else `/tmp/whatap-<uid>`: ours alone, or an error.
+/// The first of the private places that is ours alone, made if need be, or an error.
 fn private_root() -> io::Result<PathBuf> {
-    let own = geteuid().as_raw();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let runtime = runtime
-        .filter(|dir| dir.is_absolute() && is_safe(dir))
-        .map(|dir| dir.join("whatap"));
-    let candidates = runtime
-        .into_iter()
-        .chain([PathBuf::from(format!("/tmp/whatap-{own}"))]);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for path in candidates {
+    for path in private_candidates() {
         match private(&path) {
             Ok(()) => return Ok(path),
             Err(error) => last = error,
@@ -76,11 +97,26 @@ fn private_root() -> io::Result<PathBuf> {
     Err(last)
 }
 
+/// `$XDG_RUNTIME_DIR/whatap`, then `/tmp/whatap-<uid>`.
+fn private_candidates() -> impl Iterator<Item = PathBuf> {
+    let own = geteuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime
+        .filter(|dir| dir.is_absolute() && is_safe(dir))
+        .map(|dir| dir.join("whatap"));
+    runtime
+        .into_iter()
+        .chain([PathBuf::from(format!("/tmp/whatap-{own}"))])
+}
+
 fn private(path: &Path) -> io::Result<()> {
     match mkdir(path, Mode::S_IRWXU) {
-        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-        Err(errno) => return Err(errno.into()),
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => is_private(path),
+        Err(errno) => Err(errno.into()),
     }
+}
+
+fn is_private(path: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
     let private = meta.is_dir() && meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0;
     if private {
@@ -105,6 +141,20 @@ mod tests {
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_plan_makes_nothing_and_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let plan = planned(home.path(), "logs").unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+        assert_eq!(directory(home.path(), "logs").unwrap(), plan);
+        let open = tempfile::tempdir().unwrap();
+        chmod(open.path(), 0o777);
+        let plan = planned(open.path(), "logs").unwrap();
+        assert!(!plan.exists() && !plan.starts_with(open.path()));
+        assert_eq!(directory(open.path(), "logs").unwrap(), plan);
+        fs::remove_dir_all(plan.parent().unwrap()).unwrap();
     }
 
     #[test]

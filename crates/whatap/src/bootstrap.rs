@@ -14,6 +14,18 @@ use crate::trust::{is_open_to_all, weak_spot, weak_spot_above};
 
 /// The directory with our `sitecustomize.py`, or why there is none.
 pub fn find(env: &Env) -> Result<PathBuf, String> {
+    first_of(env, cached_copy)
+}
+
+/// Where [`find`] would find it, without writing a copy.
+pub fn planned(env: &Env) -> Result<PathBuf, String> {
+    first_of(env, planned_copy)
+}
+
+fn first_of(
+    env: &Env,
+    copy_in: impl Fn(&Path, u32) -> io::Result<PathBuf>,
+) -> Result<PathBuf, String> {
     if let Some(dir) = env.set("WHATAP_BOOTSTRAP_DIR") {
         return Ok(dir.into());
     }
@@ -32,13 +44,31 @@ pub fn find(env: &Env) -> Result<PathBuf, String> {
     }
     let mut reason = String::new();
     for cache in caches(uid) {
-        match cached_copy(&cache, uid) {
+        match copy_in(&cache, uid) {
             Ok(package) => return Ok(package.join("bootstrap")),
             Err(error) if reason.is_empty() => reason = format!("{}: {error}", cache.display()),
             Err(_) => {}
         }
     }
     Err(reason)
+}
+
+/// The copy that is in this cache or could be written there.
+fn planned_copy(cache: &Path, uid: u32) -> io::Result<PathBuf> {
+    let package = cache.join(format!("{VERSION}-{HASH}")).join("whatap");
+    let nearest = cache.ancestors().find(|a| a.exists()).unwrap_or(cache);
+    let weak = weak_spot_above(cache, uid);
+    match weak {
+        None if nix::unistd::eaccess(nearest, nix::unistd::AccessFlags::W_OK).is_ok() => {
+            Ok(package)
+        }
+        None if is_ours(&package, uid) => Ok(package),
+        None => Err(io::ErrorKind::PermissionDenied.into()),
+        Some(weak) => Err(io::Error::other(format!(
+            "others than root can write to {}",
+            weak.display()
+        ))),
+    }
 }
 
 /// Where a package manager puts the package, seen from its programs.

@@ -179,7 +179,7 @@ fn stem(path: &OsStr) -> String {
         .into_owned()
 }
 
-fn is_python(name: &OsStr) -> bool {
+pub fn is_python(name: &OsStr) -> bool {
     let version = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     name.to_str()
         .and_then(|n| n.strip_prefix("python"))

@@ -3,7 +3,7 @@
 mod scene;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 
 use scene::{LICENCE, Scene};
 
@@ -280,65 +280,6 @@ fn the_batch_agent_starts_and_stays() {
     // Longer than the file lets an agent without applications live.
     std::thread::sleep(std::time::Duration::from_millis(2_500));
     scene.run(&["whatap-stop-agent", "--batch"]).status(0);
-}
-
-#[test]
-fn the_doctor_tells_where_each_value_comes_from() {
-    let scene = Scene::new()
-        .conf("app_name=shop\nprofile_basetime=x\n")
-        .env("WHATAP_PROFILE_RATE", "33");
-    let seen = scene.run(&["whatap-doctor", "--json"]).status(1);
-    let report: serde_json::Value = serde_json::from_str(&seen.stdout).unwrap();
-    let option = |name: &str| {
-        let options = report["options"].as_array().unwrap();
-        options
-            .iter()
-            .find(|o| o["name"] == name)
-            .map(|o| (o["value"].clone(), o["source"].clone()))
-            .unwrap()
-    };
-    let conf = scene.home().join("whatap.conf");
-    assert_eq!(
-        option("app_name"),
-        ("shop".into(), format!("{}:1", conf.display()).into())
-    );
-    assert_eq!(
-        option("profile_rate"),
-        ("33".into(), "environment WHATAP_PROFILE_RATE".into())
-    );
-    assert_eq!(option("profile_basetime"), ("500".into(), "default".into()));
-    let checks = report["checks"].as_array().unwrap();
-    assert!(
-        checks.iter().any(|c| c["id"] == "configuration"
-            && c["text"].as_str().unwrap().contains("profile_basetime"))
-    );
-}
-
-#[test]
-fn the_doctor_meets_the_agent() {
-    let scene = Scene::new();
-    scene.start(&["true"]).status(0);
-    let seen = scene.run(&["whatap-doctor"]);
-    let line = seen.stdout.lines().find(|l| l.contains(" agent ")).unwrap();
-    assert!(
-        line.starts_with("good") && line.contains(env!("CARGO_PKG_VERSION")),
-        "{line}"
-    );
-}
-
-#[test]
-fn the_doctor_looks_at_a_command() {
-    let scene = Scene::new();
-    let seen = scene.run(&["whatap-doctor", "python3", "-E", "x.py"]);
-    assert!(seen.stdout.contains("python -E"), "{}", seen.stdout);
-    scene.run(&["whatap-doctor", "nosuch"]).status(2);
-    fs::set_permissions(scene.home(), fs::Permissions::from_mode(0o777)).unwrap();
-    let seen = scene.run(&["whatap-doctor"]).status(1);
-    assert!(
-        seen.stdout.contains("others can write") && seen.stdout.contains("logs are in /"),
-        "{}",
-        seen.stdout
-    );
 }
 
 #[test]

@@ -19,8 +19,12 @@ pub struct Hello {
 pub struct Answer {
     nonce: String,
     proof: String,
+    /// The server's version.
     #[serde(default)]
     pub server: String,
+    /// Its clock, µs.
+    #[serde(default)]
+    pub now_us: i64,
 }
 
 /// Goes with every request after the greeting. Not shown in logs.

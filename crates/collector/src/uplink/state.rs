@@ -1,5 +1,6 @@
 //! How things stand with the server, and what the log says about it.
 
+use super::http::Fault;
 use std::fmt;
 
 /// How things stand with the server. A change of it is one line in the log.
@@ -13,6 +14,8 @@ pub enum State {
     },
     /// Nothing can be sent, for the reason given.
     Nowhere(String),
+    /// Nothing protects the way there, and nobody has said that it may be taken all the same.
+    Unprotected(String),
     /// Local mode, and no server of this user runs.
     NoServer,
     NotResolved(String),
@@ -44,12 +47,31 @@ pub enum State {
 }
 
 impl State {
+    /// What a fault on the way to this server means.
+    pub(super) fn of(server: String, fault: Fault) -> Self {
+        match fault {
+            Fault::Unresolved => Self::NotResolved(server),
+            Fault::Refused => Self::Refused(server),
+            Fault::TimedOut => Self::TimedOut(server),
+            Fault::Broken { .. } => Self::Broken(server),
+            Fault::NotHttp => Self::Foreign {
+                server,
+                why: "its answer is not HTTP".to_owned(),
+            },
+            Fault::NotLoopback(_) => Self::Unprotected(fault.to_string()),
+            Fault::Other(error) => Self::Failed {
+                server,
+                why: error.to_string(),
+            },
+        }
+    }
+
     /// One word, for programs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Connected { .. } => "connected",
-            Self::Nowhere(_) => "nowhere",
+            Self::Nowhere(_) | Self::Unprotected(_) => "nowhere",
             Self::NoServer => "no_server",
             Self::NotResolved(_) => "not_resolved",
             Self::Refused(_) => "refused",
@@ -70,7 +92,7 @@ impl fmt::Display for State {
         match self {
             Self::Idle => write!(f, "nothing to send yet"),
             Self::Connected { server } => write!(f, "connected to {server}"),
-            Self::Nowhere(why) => write!(f, "data waits: {why}"),
+            Self::Nowhere(why) | Self::Unprotected(why) => write!(f, "data waits: {why}"),
             Self::NoServer => write!(
                 f,
                 "data waits: no local server runs; `whatap-server` starts one"

@@ -1,0 +1,18 @@
+import sys
+whatap = sys.modules.get('whatap')
+if whatap is None:
+    sys.stdout.write('untraced\n')
+else:
+    tx = __import__('whatap.tx', None, None, ['tx'])
+
+    @whatap.method_profiling
+    def whatap_doctor():
+        pass
+
+    whatap_doctor()
+    ring = tx._ring
+    ring.flush(1000)
+    if ring.mapping is None:
+        sys.stdout.write('no ring\n')
+    else:
+        sys.stdout.write('ring %016x ended %d lost %d\n' % (ring.id, ring.words[24], sum(ring.words[26:31])))
