@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use whatap_collector::{instance, run};
+use whatap_conf::Launch;
 use whatap_wire::Message;
 use whatap_wire::frame::{Draft, Frame, Step, StepKind};
 use whatap_wire::ring::{DATA_BYTES, Writer};
@@ -27,7 +28,9 @@ use whatap_wire::ring::{DATA_BYTES, Writer};
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|mode| mode == "--foreground") {
-        if let Err(error) = run::foreground(Path::new(&arguments[2])) {
+        let mut launch = Launch::new();
+        launch.set_fact("_home", arguments[2].as_str());
+        if let Err(error) = run::foreground(launch) {
             eprintln!("{error}");
         }
         return;

@@ -149,7 +149,7 @@ impl Back {
 
     /// Sends what it can within this time, but does not wait for a server that cannot be reached. Says whether everything
     /// was sent.
-    pub(crate) fn close(self, patience: Duration) -> bool {
+    pub(crate) fn close(&self, patience: Duration) -> bool {
         let started = Instant::now();
         let mut sent = self.outbox.flush(Duration::ZERO);
         while !sent {

@@ -400,6 +400,82 @@ fn a_tracer_brings_its_ring_to_the_next_instance() {
     assert_eq!(home.spooled(&ring), (1..=10).collect());
 }
 
+#[test]
+fn after_an_upgrade_the_newest_takes_over_at_the_next_start_and_nothing_is_lost() {
+    let home = Home::new();
+    let mut first = home.tracer();
+    let mut second = home.spawn_tracer(&[]);
+    second.ring();
+    let ring = first.ring();
+    let old = home.collector();
+    // An older program does not take over.
+    let older = home.installed("2.9.9");
+    let mut late = home.spawn_tracer_of(&older, &[]);
+    late.ring();
+    wait_until("two in line", || home.lined_up() == 2);
+    assert_eq!(home.collector(), old);
+
+    first.say("put 20000");
+    let newer = home.installed("3.0.1");
+    let mut upgraded = home.spawn_tracer_of(&newer, &[]);
+    assert_eq!(first.hear(), "20000");
+    home.wait_for_another(old);
+    let collector = home.collector();
+    assert_eq!(program_of(collector), newer);
+    assert_eq!(program_of(home.holder()), newer);
+    assert!(home.log().contains("handing over to a newer version"));
+    assert_eq!(upgraded.ask("put 3"), "3");
+    assert_eq!(first.ask("put 10"), "20010");
+    assert_eq!(first.ask("settled"), "20010");
+    assert_eq!(upgraded.ask("settled"), "3");
+    assert_eq!(
+        (first.ring(), second.ask("again")),
+        (ring.clone(), second.ring())
+    );
+
+    // Killed, it is started again from what is installed now, and its watchdog's end is outlived as ever.
+    end(home.collector(), Signal::SIGKILL);
+    home.wait_for_another(collector);
+    assert_eq!(program_of(home.collector()), newer);
+    end(home.holder(), Signal::SIGKILL);
+    assert_eq!(first.ask("put 10"), "20020");
+    assert_eq!(first.ask("settled"), "20020");
+    wait_until("three in line", || home.lined_up() == 3);
+    home.stop();
+    wait_until("no watchdog", || home.watchdogs() == 0);
+    let all = home.all_spans();
+    let of = |ring: &str| -> Vec<u64> {
+        let spans = all.iter().filter(|(of, _, _)| of == ring);
+        spans.map(|(_, number, _)| *number).collect()
+    };
+    // Each once, in order, over four collectors of two versions.
+    assert_eq!(of(&ring), (1..=20_020).collect::<Vec<_>>());
+    assert_eq!(of(&upgraded.ring()), [1, 2, 3]);
+}
+
+#[test]
+fn an_upgrade_while_the_launch_that_holds_the_name_is_over() {
+    let home = Home::new();
+    let first = home.tracer();
+    let mut second = home.spawn_tracer(&[]);
+    let ring = second.ring();
+    assert_eq!(second.ask("put 5"), "5");
+    drop(first);
+    let (holder, collector) = (home.holder(), home.collector());
+    let mut third = home.spawn_tracer_of(&home.installed("3.1.0"), &[]);
+    home.wait_for_another(collector);
+    wait_until("the old holder's end", || {
+        fs::read_link(format!("/proc/{holder}/exe")).is_err()
+    });
+    assert_eq!(
+        (second.ask("put 5"), third.ask("put 1")),
+        ("10".into(), "1".into())
+    );
+    assert_eq!(second.ask("settled"), "10");
+    home.stop();
+    assert_eq!(home.spooled(&ring), (1..=10).collect());
+}
+
 // --- the scene
 
 struct Home {
@@ -430,8 +506,19 @@ impl Home {
         fs::write(self.path().join("whatap.conf"), quiet + text).unwrap();
     }
 
+    /// The same programs, installed elsewhere and of another version.
+    fn installed(&self, version: &str) -> PathBuf {
+        let copy = self.path().join(format!("programs@{version}"));
+        fs::copy(program(), &copy).unwrap();
+        copy.canonicalize().unwrap()
+    }
+
     fn launch(&self, command: &[&str]) -> Command {
-        let mut launcher = Command::new(program());
+        self.launch_with(&program(), command)
+    }
+
+    fn launch_with(&self, program: &Path, command: &[&str]) -> Command {
+        let mut launcher = Command::new(program);
         launcher.arg("launch").arg(self.path()).args(command);
         launcher
     }
@@ -444,10 +531,14 @@ impl Home {
     }
 
     fn spawn_tracer(&self, environment: &[(&str, &str)]) -> Tracer {
-        let program = program();
+        self.spawn_tracer_of(&program(), environment)
+    }
+
+    fn spawn_tracer_of(&self, program: &Path, environment: &[(&str, &str)]) -> Tracer {
         let script = r#"echo "$3"; exec "$1" tracer "$2""#;
-        let program = program.to_str().unwrap();
-        let mut command = self.launch(&["sh", "-c", script, "sh", program, "{name}", "{token}"]);
+        let path = program.to_str().unwrap();
+        let words = ["sh", "-c", script, "sh", path, "{name}", "{token}"];
+        let mut command = self.launch_with(program, &words);
         command.envs(environment.iter().copied());
         let mut tracer = Tracer::over(command);
         tracer.token = tracer.hear();
@@ -693,6 +784,10 @@ impl Drop for Tracer {
 /// Watchdog, collector, launcher and tracer for these tests.
 fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_instance-under-test"))
+}
+
+fn program_of(pid: u64) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/exe")).unwrap()
 }
 
 fn end(pid: u64, signal: Signal) {

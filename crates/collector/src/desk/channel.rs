@@ -52,6 +52,7 @@ impl Collector {
                 }
                 self.open_doors();
             }
+            "leave" if message.value("handover").is_some() => self.start_handover(),
             "leave" => {
                 let patience = message.number("clients_ms").unwrap_or(0);
                 self.start_leaving(true, patience);

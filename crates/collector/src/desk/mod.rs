@@ -51,6 +51,8 @@ pub(crate) struct Desk {
     bell: bool,
     waiting: Vec<Waiting>,
     next_server_ms: u64,
+    /// Rings are not looked at any more; a tracer comes again and finds the next instance.
+    closed_to_tracers: bool,
 }
 
 struct Connection {
@@ -92,6 +94,7 @@ impl Desk {
             bell: false,
             waiting: Vec::new(),
             next_server_ms: 0,
+            closed_to_tracers: false,
         }
     }
 
@@ -106,6 +109,10 @@ impl Desk {
     /// Somebody waits for something that no event will tell us of.
     pub(crate) fn is_pressed(&self) -> bool {
         !self.outbox.is_empty() || !self.waiting.is_empty()
+    }
+
+    pub(crate) const fn close_to_tracers(&mut self) {
+        self.closed_to_tracers = true;
     }
 
     pub(crate) fn take_bell(&mut self) -> bool {
@@ -316,6 +323,7 @@ impl Collector {
         };
         let (peer, ring) = (connection.peer, connection.ring);
         match message.verb() {
+            "attach" if self.desk.closed_to_tracers => self.hang_up(id),
             "attach" => self.attach(id, peer, message, fds),
             "bell" if ring.is_some() => self.desk.bell = true,
             "drain" if ring.is_some() || peer.is_trusted() => {
@@ -374,7 +382,14 @@ impl Collector {
     fn hand_over_waiter(&mut self, id: u64, message: &Message) {
         self.register(message);
         if let Some(connection) = self.desk.connections.remove(&id) {
-            self.desk.tell(Message::new("wait"), Some(connection.fd));
+            let mut waiter = Message::new("wait");
+            // Only who could stop us may follow us.
+            if let Some(version) = message.value("version")
+                && instance::shares_namespaces(connection.peer.pid)
+            {
+                waiter.push("version", version);
+            }
+            self.desk.tell(waiter, Some(connection.fd));
         }
     }
 

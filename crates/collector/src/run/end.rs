@@ -27,6 +27,7 @@ impl Collector {
             self.leaving = Some(Leaving {
                 until_ms: now.mono_ms,
                 done: true,
+                handover: false,
             });
         }
     }
@@ -38,13 +39,30 @@ impl Collector {
             Some(leaving) => {
                 leaving.until_ms = leaving.until_ms.min(until_ms);
                 leaving.done |= done;
+                leaving.handover = false;
             }
             None => {
                 self.journal.line("leaving");
-                self.leaving = Some(Leaving { until_ms, done });
+                self.leaving = Some(Leaving {
+                    until_ms,
+                    done,
+                    handover: false,
+                });
             }
         }
         self.pause_ms = BUSY_MS;
+    }
+
+    /// A newer collector is about to take our place.
+    pub(crate) fn start_handover(&mut self) {
+        if self.leaving.is_none() {
+            self.journal.line("handing over to a newer version");
+            self.leaving = Some(Leaving {
+                until_ms: self.now().mono_ms,
+                done: false,
+                handover: true,
+            });
+        }
     }
 
     pub(super) fn may_leave(&self, now: Now) -> bool {
@@ -55,15 +73,23 @@ impl Collector {
     }
 
     pub(super) fn leave(mut self, now: Now) {
+        if self
+            .leaving
+            .as_ref()
+            .is_some_and(|leaving| leaving.handover)
+        {
+            return self.hand_over(now);
+        }
         for ring in self.rings.values() {
             ring.view().set_flags(ring.view().flags() | flag::LEAVING);
         }
         self.read_rings(now);
         self.account_all(now);
         self.commit(now);
-        // Watchdogs that have lined up meanwhile must hear of a stop.
-        self.welcome();
         let sent = self.back.close(Duration::from_millis(LEAVE_MS));
+        // Watchdogs that have lined up meanwhile must hear of a stop; for tracers it is too late.
+        self.desk.close_to_tracers();
+        self.welcome();
         self.journal.line(if sent {
             "left, everything sent"
         } else {
@@ -71,6 +97,15 @@ impl Collector {
         });
         let done = self.leaving.as_ref().is_some_and(|leaving| leaving.done);
         self.desk.farewell(done);
+    }
+
+    /// What is in the rings is spooled; the rest is the next collector's.
+    fn hand_over(mut self, now: Now) {
+        self.read_rings(now);
+        self.account_all(now);
+        self.commit(now);
+        self.back.close(Duration::ZERO);
+        self.desk.farewell(false);
     }
 
     fn account_all(&mut self, now: Now) {

@@ -186,6 +186,8 @@ pub(crate) struct Leaving {
     until_ms: u64,
     /// Do not come back.
     done: bool,
+    /// The next collector takes the rings as they are, and at once.
+    handover: bool,
 }
 
 impl Collector {

@@ -1,7 +1,7 @@
 //! The watchdog that has the name, and its collector.
 
 use super::child::{Deaths, PAUSES_MS, out_of_the_way, pass, signal_to};
-use super::{End, LEAVE, Watchdog, poll_timeout};
+use super::{End, LEAVE, Watchdog, handover, poll_timeout};
 use crate::ensure::{KEPT_FD, LISTENER_FD, SECRETS_FD, WATCH_VARIABLE, kept_environment};
 use crate::instance::{self, Received};
 use crate::secrets;
@@ -39,6 +39,8 @@ pub(super) struct Holder<'a> {
     deaths: Deaths,
     /// Set once nothing is to be started any more: until when, and whether waiters and server go too.
     ending: Option<(Instant, bool)>,
+    /// The newer watchdog that gets everything as soon as the collector has left; when that is to be forced.
+    successor: Option<(OwnedFd, Instant)>,
 }
 
 /// The running collector.
@@ -86,6 +88,7 @@ impl<'a> Holder<'a> {
             collector: None,
             deaths: Deaths::default(),
             ending: None,
+            successor: None,
         }
     }
 
@@ -133,8 +136,10 @@ impl<'a> Holder<'a> {
                 .iter()
                 .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
         );
+        let forced = self.successor.as_ref().map(|(_, until)| *until);
         let until = match (&self.collector, self.ending) {
             (_, Some((until, _))) => Some(until),
+            (Some(_), None) if forced.is_some() => forced,
             (None, None) => Some(self.deaths.next_start),
             (Some(_), None) => None,
         };
@@ -235,6 +240,7 @@ impl<'a> Holder<'a> {
                 self.tokens.insert(token, message.renamed("known"));
             }
             ("wait", Some(fd)) if self.stopping() => tell_to_stop(&fd),
+            ("wait", Some(fd)) if self.is_successor(message) => self.prepare_handover(fd),
             ("wait", Some(fd)) if self.waiters.len() < MAX_WAITERS => self.waiters.push(fd),
             ("server", _) => self.dog.server.request(message.value("data_dir")),
             ("stop", fd) => {
@@ -251,6 +257,31 @@ impl<'a> Holder<'a> {
             }
             _ => {}
         }
+    }
+
+    fn is_successor(&self, waiter: &Message) -> bool {
+        let version = waiter.value("version").unwrap_or_default();
+        self.ending.is_none()
+            && self.successor.is_none()
+            && handover::is_newer(version, self.dog.version)
+    }
+
+    fn prepare_handover(&mut self, to: OwnedFd) {
+        self.say(Message::new("leave").with("handover", true));
+        self.successor = Some((to, Instant::now() + LEAVE));
+    }
+
+    /// Says whether the successor has everything now. If not, all goes on as before.
+    fn hand_over(&self, to: &OwnedFd) -> bool {
+        let known = self
+            .tokens
+            .values()
+            .map(|message| (message.renamed("known"), None));
+        let kept = self
+            .rings
+            .values()
+            .map(|(message, fd)| (message.renamed("kept"), Some(fd.as_fd())));
+        handover::give(to, self.listener.as_fd(), known.chain(kept)).is_ok()
     }
 
     fn pass_on(&self, signal: Signal) {
@@ -272,6 +303,12 @@ impl<'a> Holder<'a> {
 
     /// `clients_ms`: how long the applications may go on.
     fn tell_to_leave(&mut self, clients_ms: u64, everything: bool) {
+        if let Some((waiter, _)) = self.successor.take() {
+            match everything {
+                true => tell_to_stop(&waiter),
+                false => self.waiters.push(waiter),
+            }
+        }
         self.say(Message::new("leave").with("clients_ms", clients_ms));
         let everything = everything || self.stopping();
         self.ending = Some((Instant::now() + LEAVE, everything));
@@ -286,9 +323,9 @@ impl<'a> Holder<'a> {
     /// What follows from the collector's state: nothing, a restart, or our end.
     fn after_collector(&mut self) -> Option<End> {
         if let Some(collector) = &mut self.collector {
-            let over = self
-                .ending
-                .is_some_and(|(until, _)| Instant::now() >= until);
+            let ends = self.ending.map(|(until, _)| until);
+            let forced = self.successor.as_ref().map(|(_, until)| *until);
+            let over = ends.or(forced).is_some_and(|until| Instant::now() >= until);
             if over {
                 let _gone = collector.child.kill();
             }
@@ -299,6 +336,12 @@ impl<'a> Holder<'a> {
                 .collector
                 .take()
                 .is_some_and(|collector| collector.done);
+            if self.ending.is_none()
+                && let Some((to, _)) = self.successor.take()
+                && self.hand_over(&to)
+            {
+                return Some(End::HandedOver);
+            }
             if done && self.ending.is_none() {
                 return Some(End::Idle);
             }

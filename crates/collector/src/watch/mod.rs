@@ -6,6 +6,7 @@
 //! with its launch, and always with status 0.
 
 mod child;
+mod handover;
 mod holder;
 mod server;
 
@@ -15,6 +16,7 @@ use crate::ensure::{
 use crate::instance::{self, Received};
 use crate::process::{Life, carries_mark};
 use crate::secrets;
+use handover::Legacy;
 use holder::Holder;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -55,11 +57,16 @@ pub(crate) fn signals() -> SigSet {
 
 /// Runs the watchdog that `WHATAP_WATCH` describes. Ends with status 0 whatever happens.
 pub fn run() {
+    run_as(whatap_conf::VERSION);
+}
+
+/// The same for a program of another version.
+pub fn run_as(version: &'static str) {
     std::panic::set_hook(Box::new(|_| {}));
     // Before anything is opened: what lies at these places now was put there for us.
     let inheritance = Inheritance::take();
     let _nobody_to_tell = catch_unwind(AssertUnwindSafe(|| {
-        if let Some((watchdog, inheritance)) = Watchdog::new(inheritance) {
+        if let Some((watchdog, inheritance)) = Watchdog::new(version, inheritance) {
             watchdog.watch(inheritance);
         }
     }));
@@ -89,6 +96,7 @@ impl Inheritance {
 }
 
 struct Watchdog {
+    version: &'static str,
     launch: Launch,
     name: String,
     signals: SignalFd,
@@ -104,8 +112,10 @@ struct Watchdog {
 
 /// Why a role ended.
 enum End {
-    /// We have the name now.
-    Hold(OwnedFd),
+    /// We have the name now, and what a holder before us left.
+    Hold(Legacy),
+    /// A newer watchdog has it now.
+    HandedOver,
     /// Nothing is left to do, but a server of ours may stay.
     Idle,
     /// We were told to go and take the server along.
@@ -113,7 +123,7 @@ enum End {
 }
 
 impl Watchdog {
-    fn new(mut inheritance: Inheritance) -> Option<(Self, Inheritance)> {
+    fn new(version: &'static str, mut inheritance: Inheritance) -> Option<(Self, Inheritance)> {
         let mut launch = Launch::parse(&std::env::var(WATCH_VARIABLE).ok()?).ok()?;
         secrets::take_from(inheritance.secrets.take(), &mut launch);
         let name = launch.name()?.to_owned();
@@ -127,6 +137,7 @@ impl Watchdog {
         let life = launch.pid().and_then(|pid| Life::of(pid, 0));
         let server = Server::of(&launch);
         let watchdog = Self {
+            version,
             launch,
             name,
             signals,
@@ -157,7 +168,11 @@ impl Watchdog {
                 None => self.wait(),
             };
             match end {
-                End::Hold(taken) => listener = Some(taken),
+                End::Hold(legacy) => {
+                    listener = Some(legacy.listener);
+                    kept = legacy.kept;
+                }
+                End::HandedOver => {}
                 End::Idle => break self.stay_with_server(),
                 End::Stop => break self.server.stop(),
             }
@@ -168,7 +183,10 @@ impl Watchdog {
     fn wait(&mut self) -> End {
         loop {
             match instance::hold(&self.name) {
-                Ok(listener) => return End::Hold(listener),
+                Ok(listener) => {
+                    let kept = Vec::new();
+                    return End::Hold(Legacy { listener, kept });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(_) => return End::Idle,
             }
@@ -199,6 +217,7 @@ impl Watchdog {
         Message::new(verb)
             .with("token", self.launch.token().unwrap_or_default())
             .with("pid", self.launch.pid().unwrap_or_default())
+            .with("version", self.version)
             .with("launch", &self.launch)
     }
 
@@ -218,6 +237,10 @@ impl Watchdog {
             match connection.as_ref().map(|fd| instance::receive(fd.as_fd())) {
                 Some(Ok(Received::Message(message, _))) if message.verb() == "stop" => {
                     return Some(End::Stop);
+                }
+                Some(Ok(Received::Message(message, fds))) if message.verb() == "hold" => {
+                    let legacy = connection.as_ref().and_then(|fd| handover::take(fd, fds));
+                    return legacy.map(End::Hold);
                 }
                 Some(Ok(
                     Received::Message(..)

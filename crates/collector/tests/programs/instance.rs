@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let mode = arguments.next().unwrap_or_default();
     match mode.to_str() {
-        Some("--watch") => watch::run(),
+        Some("--watch") => watch::run_as(version()),
         Some("--collect") => return status(run::collect()),
         Some("--foreground") => {
             let mut launch = Launch::new();
@@ -42,6 +42,16 @@ fn main() -> ExitCode {
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
+}
+
+/// What stands behind the last `@` of the program's name: a copy is a program of another version.
+fn version() -> &'static str {
+    let program = std::env::current_exe().unwrap_or_default();
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    match name.rsplit_once('@') {
+        Some((_, version)) => version.to_owned().leak(),
+        None => whatap_conf::VERSION,
+    }
 }
 
 fn status(result: Result<(), run::RunError>) -> ExitCode {
