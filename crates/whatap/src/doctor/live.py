@@ -15,4 +15,4 @@ else:
     if ring.mapping is None:
         sys.stdout.write('no ring\n')
     else:
-        sys.stdout.write('ring %016x ended %d lost %d\n' % (ring.id, ring.words[24], sum(ring.words[26:31])))
+        sys.stdout.write('ring %016x ended %d lost %d\n' % (ring.id, ring.words[24], sum([ring.words[at] for at in range(26, 31)])))
