@@ -48,7 +48,8 @@ def _start():
 
 
 def _give_way():
-    """Runs the sitecustomize that would have been found without us, once, under its name."""
+    """Runs the sitecustomize that would have been found without us, once, under its name. Where there is none the import of
+    ours fails as it would have failed without us, which `site` takes for what it is, and nothing bears that name."""
     here = __file__[:__file__.rindex('/')]
     mine = sys.modules.get('sitecustomize')
     path = sys.path
@@ -57,13 +58,7 @@ def _give_way():
     shortened = sys.path
     before = list(shortened)
     try:
-        try:
-            __import__('sitecustomize')
-        except ImportError:
-            # None there; a failing import inside it is reported as it would be without us.
-            error = sys.exc_info()[1]
-            if not _is_missing(error):
-                raise
+        __import__('sitecustomize')
     finally:
         now = sys.path
         if now is shortened:
@@ -71,13 +66,9 @@ def _give_way():
             if now != before:
                 path[:] = [entry for entry in path if _is(entry, here)] + now
             sys.path = path
-        if mine is not None:
-            sys.modules.setdefault('sitecustomize', mine)
-
-
-def _is_missing(error):
-    name = getattr(error, 'name', None)
-    return name == 'sitecustomize' or name is None and str(error) == 'No module named sitecustomize'
+        if mine is not None and 'sitecustomize' not in sys.modules:
+            # What imports us looks for us under that name, and takes it away when we raise.
+            sys.modules['sitecustomize'] = mine
 
 
 def _is(entry, here):

@@ -24,8 +24,7 @@ def instrument(module):
     traced_cursor = _cursor_class(cursor)
     traced_connection = _connection_class(connection, traced_cursor)
     _traced[connection] = traced_connection
-    connect = _connect(module.connect, traced_connection, traced_cursor)
-    hooks.look_like(connect, module.connect)
+    connect = _Connect(module.connect, traced_connection, traced_cursor)
     replacements = [(connection, traced_connection), (cursor, traced_cursor), (module.connect, connect)]
     for name in ('_sqlite3', 'sqlite3.dbapi2', 'sqlite3'):
         place = sys.modules.get(name)
@@ -46,8 +45,16 @@ def _replace(module, replacements):
                 setattr(module, name, ours)
 
 
-def _connect(original, traced_connection, traced_cursor):
-    def connect(*args, **kwargs):
+class _Connect(object):
+    """`connect`. Like the C function that it stands for it does not become a method of a class that has it as an attribute."""
+
+    def __init__(self, original, traced_connection, traced_cursor):
+        self._original = original
+        self._classes = traced_connection, traced_cursor
+        hooks.look_like(self, original)
+
+    def __call__(self, *args, **kwargs):
+        traced_connection, traced_cursor = self._classes
         if len(args) <= FACTORY:
             factory = kwargs.get('factory')
             if factory is None and 'factory' not in kwargs or factory in _traced:
@@ -57,8 +64,13 @@ def _connect(original, traced_connection, traced_cursor):
         else:
             args = list(args)
             args[FACTORY] = _traced_factory(args[FACTORY], traced_connection, traced_cursor)
-        return original(*args, **kwargs)
-    return connect
+        return self._original(*args, **kwargs)
+
+    def __reduce__(self):
+        return self.__name__
+
+    def __repr__(self):
+        return repr(self._original)
 
 
 def _traced_factory(factory, traced_connection, traced_cursor):

@@ -1,0 +1,2 @@
+# command: {python} app a
+print('not this one')

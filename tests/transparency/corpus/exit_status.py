@@ -1,0 +1,3 @@
+import sys
+sys.stdout.write('before\n')
+sys.exit(7)

@@ -1,0 +1,2 @@
+# command: {python} -m pack a
+print('not this one')

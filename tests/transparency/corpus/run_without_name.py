@@ -1,0 +1,2 @@
+# command: {python}
+# stdin: print(6 * 7)\n

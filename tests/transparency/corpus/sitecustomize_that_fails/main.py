@@ -1,0 +1,2 @@
+# env: PYTHONPATH={here}/mine
+print('the program runs')

@@ -1,0 +1,3 @@
+# env: PYTHONWARNINGS=error
+import logging, sqlite3, threading
+print('no warning')
