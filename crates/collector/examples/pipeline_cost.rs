@@ -124,6 +124,7 @@ fn info(permille: u32) -> RingInfo {
         keep_steps_permille: permille,
         normalise_paths: true,
         path_patterns: Vec::new(),
+        ..Policy::default()
     };
     RingInfo {
         ring: 7,

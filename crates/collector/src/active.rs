@@ -1,7 +1,7 @@
 //! The list of running transactions that is shown every second: one log record per process, longest first.
 
 use crate::normalise::url::{self, Patterns};
-use crate::pipeline::{Now, SlotSnapshot};
+use crate::pipeline::{Now, Policy, SlotSnapshot, Speeds};
 use crate::transactions::{hex, running_text, split_name};
 use crate::uplink::otlp::{
     Value, field, put_attribute, put_fixed64, put_message, put_text, put_value,
@@ -9,9 +9,6 @@ use crate::uplink::otlp::{
 
 /// More are counted, not listed.
 pub const MAX_LISTED: usize = 500;
-/// Speed classes, in ms: below the first one normal, below the second slow, else very slow.
-const SLOW_MS: u64 = 3_000;
-const VERY_SLOW_MS: u64 = 8_000;
 const STATES: [&str; 6] = [
     "whatap.active.own",
     "whatap.active.method",
@@ -26,8 +23,9 @@ pub(crate) fn record(
     now: Now,
     slots: &[SlotSnapshot],
     patterns: &Patterns,
-    automatic: bool,
+    policy: &Policy,
 ) -> Vec<u8> {
+    let automatic = policy.normalise_paths;
     let mut running: Vec<&SlotSnapshot> = slots.iter().collect();
     running.sort_by_key(|slot| slot.start_us);
     let mut out = Vec::new();
@@ -40,19 +38,22 @@ pub(crate) fn record(
                 }
             });
         });
-        put_counts(out, now, &running);
+        put_counts(out, now, &running, policy.speeds);
         put_fixed64(out, 11, now.wall_us.saturating_mul(1_000));
         put_text(out, 12, "whatap.active");
     });
     out
 }
 
-fn put_counts(out: &mut Vec<u8>, now: Now, running: &[&SlotSnapshot]) {
+/// How many are normal, slow and very slow, and what they do.
+fn put_counts(out: &mut Vec<u8>, now: Now, running: &[&SlotSnapshot], limits: Speeds) {
     let mut speeds = [0_i64; 3];
     let mut states = [0_i64; STATES.len()];
     for slot in running {
         let ms = now.wall_us.saturating_sub(slot.start_us) / 1_000;
-        speeds[usize::from(ms >= SLOW_MS) + usize::from(ms >= VERY_SLOW_MS)] += 1;
+        let is_slow = ms >= limits.slow_ms;
+        let is_very_slow = is_slow && ms >= limits.very_slow_ms;
+        speeds[usize::from(is_slow) + usize::from(is_very_slow)] += 1;
         if let Some(state) = states.get_mut(usize::from(slot.state)) {
             *state += 1;
         }

@@ -4,10 +4,10 @@
 //! more than before; the application may connect at once, the backlog waits.
 
 use crate::instance::{self, Peer};
+use crate::memory;
 use crate::secrets;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
 };
@@ -16,7 +16,6 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, setsid};
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -367,7 +366,7 @@ fn list_kept(kept: Vec<(Message, Option<OwnedFd>)>) -> io::Result<(Option<OwnedF
     if kept.is_empty() {
         return Ok((None, Vec::new()));
     }
-    let mut list = File::from(memfd_create("whatap-kept", MFdFlags::MFD_CLOEXEC)?);
+    let mut list = memory::scratch_file()?;
     let mut stay = Vec::new();
     for (message, fd) in kept {
         let number = fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);

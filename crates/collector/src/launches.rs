@@ -1,7 +1,7 @@
 //! The options of each launch whose processes report to us, kept up to date with their files.
 
 use crate::memory::Limits;
-use crate::pipeline::Policy;
+use crate::pipeline::{Policy, Speeds};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -119,6 +119,10 @@ fn policy(resolved: &Resolved) -> Policy {
             .into_iter()
             .map(str::to_owned)
             .collect(),
+        speeds: Speeds {
+            slow_ms: resolved.count("trace_active_transaction_slow_time"),
+            very_slow_ms: resolved.count("trace_active_transaction_very_slow_time"),
+        },
     }
 }
 
@@ -214,6 +218,21 @@ mod tests {
         assert_eq!(launches.options(&key).policy.keep_steps_from_us, 300_000);
         assert_eq!(launches.options(&key).policy.keep_steps_permille, 1000);
         assert_eq!(launches.own().policy.keep_steps_from_us, 200_000);
+    }
+
+    #[test]
+    fn rings_and_speed_classes_are_as_the_options_say() {
+        let home = tempfile::tempdir().unwrap();
+        let text = "ring_size_kb=1024\nring_max_mb=2\nring_max_count=5\n\
+                    trace_active_transaction_slow_time=100\ntrace_active_transaction_very_slow_time=900\n";
+        fs::write(home.path().join("whatap.conf"), text).unwrap();
+        let launches = Launches::new(home.path(), &Launch::new());
+        let own = launches.own();
+        assert_eq!(own.ring_data_bytes(), 1 << 20);
+        let limits = own.ring_limits();
+        assert_eq!((limits.rings, limits.bytes), (5, 2 << 20));
+        let speeds = own.policy.speeds;
+        assert_eq!((speeds.slow_ms, speeds.very_slow_ms), (100, 900));
     }
 
     #[test]

@@ -98,15 +98,7 @@ impl Memory {
 
     /// What there is without memfds.
     fn unsealed(data_bytes: usize) -> io::Result<Self> {
-        let runtime = format!("/run/user/{}", geteuid());
-        let mut failed = io::Error::from(io::ErrorKind::Unsupported);
-        for directory in ["/dev/shm", &runtime] {
-            match Self::on_tmpfs(Path::new(directory), DATA + data_bytes) {
-                Ok(memory) => return Ok(memory),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
+        first_tmpfs(|directory| Self::on_tmpfs(directory, DATA + data_bytes))
     }
 
     fn on_tmpfs(directory: &Path, bytes: usize) -> io::Result<Self> {
@@ -231,6 +223,20 @@ impl Unmapped for Unsealed {
         // It fails when somebody has cut the file and its file system is full: then nobody reads it either.
         let _cut = self.0.write_all_at(bytes, place as u64);
     }
+}
+
+/// A file in memory that ends with its last descriptor, of any size and for ourselves only.
+pub(crate) fn scratch_file() -> io::Result<File> {
+    match memfd_create("whatap-kept", MFdFlags::MFD_CLOEXEC) {
+        Ok(fd) => Ok(fd.into()),
+        Err(_) => first_tmpfs(nameless_file).map(File::from),
+    }
+}
+
+/// The first of the places on tmpfs where this works.
+fn first_tmpfs<T>(mut make: impl FnMut(&Path) -> io::Result<T>) -> io::Result<T> {
+    let runtime = format!("/run/user/{}", geteuid());
+    make(Path::new("/dev/shm")).or_else(|_| make(Path::new(&runtime)))
 }
 
 fn new_memfd() -> nix::Result<OwnedFd> {

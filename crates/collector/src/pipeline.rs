@@ -55,6 +55,23 @@ pub struct Policy {
     pub normalise_paths: bool,
     /// `trace_normalize_urls`: `/a/{v}/b` or `/a/*/b`.
     pub path_patterns: Vec<String>,
+    pub speeds: Speeds,
+}
+
+/// From when on a running transaction is slow, and very slow: `trace_active_transaction_slow_time`, `…_very_slow_time`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speeds {
+    pub slow_ms: u64,
+    pub very_slow_ms: u64,
+}
+
+impl Default for Speeds {
+    fn default() -> Self {
+        Self {
+            slow_ms: 3_000,
+            very_slow_ms: 8_000,
+        }
+    }
 }
 
 /// The counters in a ring's header, plus what its end added to them.
@@ -355,7 +372,7 @@ impl Pipeline {
         let mut request = Vec::new();
         for (ring, slots) in running {
             let state = ring_state(&mut self.rings, &mut self.dirty, ring);
-            let record = active::record(now, slots, &state.patterns, ring.policy.normalise_paths);
+            let record = active::record(now, slots, &state.patterns, &ring.policy);
             otlp::put_resource_items(&mut request, &state.resource, &record);
         }
         if !request.is_empty() {

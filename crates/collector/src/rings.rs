@@ -387,6 +387,7 @@ mod tests {
                 keep_steps_permille: 0,
                 normalise_paths: true,
                 path_patterns: Vec::new(),
+                ..Policy::default()
             }),
         }
     }

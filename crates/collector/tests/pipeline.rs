@@ -32,7 +32,7 @@ impl Scene {
             keep_steps_from_us: 500_000,
             keep_steps_permille: 0,
             normalise_paths: true,
-            path_patterns: vec![],
+            ..Policy::default()
         };
         let info = RingInfo {
             ring: 0xabcd,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use whatap_collector::outbox::Outbox;
-use whatap_collector::pipeline::{Now, Options, Pipeline, Policy, RingInfo, SlotSnapshot};
+use whatap_collector::pipeline::{Now, Options, Pipeline, Policy, RingInfo, SlotSnapshot, Speeds};
 use whatap_collector::spool::Limits;
 use whatap_collector::uplink::http::Address;
 use whatap_collector::uplink::{Endpoint, Settings, Target, Uplink};
@@ -686,6 +686,45 @@ fn running_transactions_are_shown_and_never_spooled() {
     );
     assert_eq!(texts[1]["text"], "http://…");
     assert!(collector.outbox.is_empty());
+    collector.stop();
+}
+
+#[test]
+fn speed_classes_are_those_of_the_options() {
+    let peer = Peer::start();
+    let home = tempfile::tempdir().unwrap();
+    let mut collector = Collector::start(home.path(), peer.settings());
+    let now = collector.now();
+    let slots = [10_u64, 150, 1_500].map(|age_ms| SlotSnapshot {
+        id: age_ms,
+        start_us: now.wall_us - age_ms * 1_000,
+        thread: 7,
+        name: "GET /".to_owned(),
+        state: 0,
+        state_start_ms: 0,
+        step: 0,
+        text: String::new(),
+    });
+    let mut info = collector.info.clone();
+    info.policy = Arc::new(Policy {
+        speeds: Speeds {
+            slow_ms: 100,
+            very_slow_ms: 1_000,
+        },
+        ..Policy::default()
+    });
+    collector.pipeline.active(now, &[(&info, &slots)]);
+    let until = Instant::now() + Duration::from_secs(20);
+    while peer.seen.lock().unwrap().actives.is_empty() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let record = peer.seen.lock().unwrap().actives[0].clone();
+    let count = |key: &str| {
+        let found = record.attributes.iter().find(|a| a.key == key);
+        found.and_then(|a| a.value.as_ref()?.as_int())
+    };
+    let counts = ["normal", "slow", "very_slow"].map(|key| count(&format!("whatap.active.{key}")));
+    assert_eq!(counts, [Some(1), Some(1), Some(1)]);
     collector.stop();
 }
 

@@ -197,8 +197,8 @@ pub static OPTIONS: &[Opt] = &[
     opt("trace_sql_normalize_enabled", Bool, "true", R::NONE, Hot, "Literals always leave SQL texts before anything is stored; this cannot be switched off."),
 
     // Running transactions.
-    opt("trace_active_transaction_slow_time", Int(1, 86_400_000), "3000", R::NONE, Hot, "A running transaction older than this is slow.").unit("ms"),
-    opt("trace_active_transaction_very_slow_time", Int(1, 86_400_000), "8000", R::NONE, Hot, "A running transaction older than this is very slow.").unit("ms"),
+    opt("trace_active_transaction_slow_time", Int(1, 86_400_000), "3000", R::COLLECTOR, Hot, "A running transaction older than this is slow.").unit("ms"),
+    opt("trace_active_transaction_very_slow_time", Int(1, 86_400_000), "8000", R::COLLECTOR, Hot, "A running transaction older than this is very slow.").unit("ms"),
     opt("active_stack_enabled", Bool, "true", R::TC, Hot, "Take stacks of long-running transactions at their next step."),
     opt("active_stack_second", Int(1, 3600), "10", R::COLLECTOR, Hot, "Time between two stacks of one transaction.").unit("s"),
     opt("active_stack_thread", Bool, "false", R::NONE, Restart, "A thread takes the stacks, so that a transaction stuck inside one call is seen too."),
