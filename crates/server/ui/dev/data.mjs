@@ -258,6 +258,11 @@ export class Data {
       return steps.length - 1;
     };
     const db = { target: t('db-1:5432/shop'), system: 'postgresql' };
+    if (one.outcome === 'aborted') {
+      // All that is known of one that died: what it was in, by its first bytes.
+      add('sql', null, 0.04, 0.96, { text: t("SELECT date_trunc('day', o.created) AS d, sum(i.price * i.quantity) AS r"), error: t('the process ended while this ran') });
+      return steps;
+    }
     if (one.route === 3) add('dbc', null, 0.004, 0.001, { ...db, text: t('db-1:5432/shop') });
     const view = add('method', null, 0.01, 0.97, { text: t(['shop.views:home', 'shop.views:OrderView.get', 'shop.views:pay', 'shop.views:report', 'shop.views:search', '', 'shop.tasks:send_mail', 'stock.app:stock'][one.route] ?? 'view') });
     const sql = one.sql_us / total;
@@ -273,6 +278,13 @@ export class Data {
       add('sql', view, 0.03, sql * 0.72, { ...db, text: t("SELECT date_trunc('day', o.created) AS d, sum(i.price * i.quantity) AS revenue, count(DISTINCT o.user_id) AS buyers\nFROM orders o JOIN items i ON i.order_id = o.id\nWHERE o.created > now() - interval # AND o.state IN (#)\nGROUP BY d ORDER BY d DESC"), rows: 90 });
       add('fetch', view, 0.03 + sql * 0.72, sql * 0.05, { ...db, text: t('fetch'), rows: 90 });
       add('sql', view, 0.08 + sql * 0.77, sql * 0.15, { ...db, text: t('SELECT sku, sum(quantity) FROM items GROUP BY sku ORDER BY # DESC LIMIT #'), rows: 20 });
+      add('stack', view, 0.3, 0, {
+        text: t([
+          ['/srv/shop/.venv/lib/python3.11/site-packages/django/core/handlers/base.py', 197, '_get_response', 'response = wrapped_callback(request)'],
+          ['/srv/shop/shop/views.py', 41, 'report', 'rows = revenue_by_day(month)'],
+          ['/srv/shop/.venv/lib/python3.11/site-packages/psycopg/cursor.py', 97, 'execute', 'self._conn.wait(self._execute_gen(query))'],
+        ].map((frame) => frame.join('\0')).join('\n')),
+      });
       add('method', view, 0.9, 0.06, { text: t('shop.reports:render_pdf') });
     } else if (one.route === 2) {
       add('sql', view, 0.02, 0.03, { ...db, text: t('SELECT * FROM cards WHERE user_id = #'), rows: 1 });

@@ -160,6 +160,29 @@ test('live figures move by themselves', async ({ page, watched }) => {
   await expect.poll(() => area.getAttribute('data-from'), { timeout: 12_000 }).not.toBe(before);
 });
 
+test('a view asks the server what it needs, and no more often than it says', async ({ page, watched }) => {
+  const asked = new Map<string, number>();
+  page.on('request', (request) => {
+    const path = new URL(request.url()).pathname.replace(/\/transactions\/.*/, '/transactions/ID');
+    if (path.startsWith('/api/')) asked.set(path, (asked.get(path) ?? 0) + 1);
+  });
+  const SECONDS = 6;
+  for (const hash of ['#/', '#/statistics', '#/statistics?kind=sql', '#/transactions', '#/active', '#/instances']) {
+    await page.goto('about:blank');
+    asked.clear();
+    await watched.open('normal', hash);
+    await page.waitForTimeout(SECONDS * 1000);
+    // Once at first, then every five seconds at most; the home page asks for two tops, and for each column that ended.
+    for (const [path, times] of asked) expect(times, `${hash} ${path}`).toBeLessThanOrEqual(path === '/api/v1/live' ? 1 : 4);
+  }
+  const list = await ask<TransactionList>(page, '/transactions?error=any&limit=1');
+  await page.goto(page.url().replace(/#.*/, `#/transaction/${list.rows[0]!.id}`));
+  await expect(page.getByRole('tabpanel')).toBeVisible();
+  asked.clear();
+  for (const tab of ['table', 'sql', 'properties', 'waterfall']) await page.locator(`#tab-${tab}`).click();
+  expect(asked.get('/api/v1/transactions/ID') ?? 0).toBe(0);
+});
+
 test('nothing moves on the page while live figures come in', async ({ page, watched }) => {
   await watched.open('normal');
   await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);

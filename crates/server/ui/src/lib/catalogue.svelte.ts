@@ -16,6 +16,8 @@ class Catalogue {
   loaded = $state(false);
   /** Nobody has ever reported, as far as one can tell. */
   empty = $state(false);
+  /** When the last of all reported, if none did in the shown range; else null. */
+  lastSeen = $state<number | null>(null);
   private time: TimeRange = { live: true, preset: '10m', width: 10 * MINUTE };
   private timer: ReturnType<typeof setTimeout> | undefined;
   private turn = 0;
@@ -45,10 +47,11 @@ class Catalogue {
     const turn = this.turn;
     try {
       const services = await api.services(this.range());
-      const empty = services.length === 0 && (await api.services({ from: live.now - KNOWN, to: live.now })).length === 0;
+      const known = services.length > 0 ? services : await api.services({ from: live.now - KNOWN, to: live.now });
       if (turn !== this.turn) return;
       this.services = services;
-      this.empty = empty;
+      this.empty = known.length === 0;
+      this.lastSeen = services.length > 0 || this.empty ? null : Math.max(...known.map((one) => one.last_seen_us));
       this.loaded = true;
     } catch {
       // The banner says that the server is away.

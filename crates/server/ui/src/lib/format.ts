@@ -146,6 +146,12 @@ export function day(us: number, style: Style): string {
   return dateFormat(style, { month: 'short', day: 'numeric' }).format(us / 1000);
 }
 
+/** The zone that times are shown in: UTC, GMT+9. */
+export function zone(us: number, style: Style): string {
+  const parts = dateFormat(style, { timeZoneName: 'shortOffset' }).formatToParts(us / 1000);
+  return style.utc ? 'UTC' : (parts.find((part) => part.type === 'timeZoneName')?.value ?? '');
+}
+
 /** Both ends; the day is named once if it is the same one. */
 export function span(from: number, to: number, style: Style): string {
   const sameDay = day(from, style) === day(to, style);

@@ -130,6 +130,12 @@ export class HitGrid {
     return { hit, error };
   }
 
+  /** All in one cell, failed or not. */
+  at(column: number, level: number): number {
+    const i = column * LEVEL_COUNT + level;
+    return this.hits[i]! + this.errors[i]!;
+  }
+
   total(): { hit: number; error: number } {
     return this.count({ left: 0, right: this.grid.columns - 1, low: 0, high: ROWS }, 5);
   }

@@ -1,6 +1,6 @@
 // The address bar as state.
 
-import type { Scope } from '../api/client';
+import type { Range, Scope } from '../api/client';
 import {
   SCOPE_KEYS, TIME_KEYS, parsePlace, parseTime, patched, picked, placeHash, timePatch, type Patch, type Place, type TimeRange, type View,
 } from './url';
@@ -22,6 +22,12 @@ class Location {
 
   get time(): TimeRange {
     return parseTime(this.place.params);
+  }
+
+  /** The range to ask about: a live one ends now. */
+  rangeAt(now: number): Range {
+    const time = this.time;
+    return time.live ? { from: now - time.width, to: now } : { from: time.from, to: time.to };
   }
 
   get scope(): Scope {

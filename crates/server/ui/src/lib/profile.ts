@@ -31,6 +31,8 @@ export interface Summary {
   count: number;
   total_us: number;
   max_us: number;
+  /** Without the steps inside. */
+  own_us: number;
   error: number;
   rows: number | null;
   /** Longest run of the same statement without another between. */
@@ -43,6 +45,7 @@ function summarise(steps: readonly Step[], kind: Step['kind'], keyOf: (step: Ste
   const found = new Map<string, Summary>();
   let previous: Summary | null = null;
   let run = 0;
+  const inside = timeInside(steps);
   for (const step of steps) {
     if (step.kind !== kind) continue;
     const id = `${step.system}\n${step.target}\n${keyOf(step)}`;
@@ -50,7 +53,7 @@ function summarise(steps: readonly Step[], kind: Step['kind'], keyOf: (step: Ste
     let row = found.get(id);
     if (!row) {
       row = {
-        key: keyOf(step), system: step.system, target: step.target, count: 0, total_us: 0, max_us: 0, error: 0, rows: null,
+        key: keyOf(step), system: step.system, target: step.target, count: 0, total_us: 0, max_us: 0, own_us: 0, error: 0, rows: null,
         run: 0, steps: [], callees: [],
       };
       found.set(id, row);
@@ -60,6 +63,7 @@ function summarise(steps: readonly Step[], kind: Step['kind'], keyOf: (step: Ste
     row.run = Math.max(row.run, run);
     row.count += times;
     row.total_us += step.elapsed_us;
+    row.own_us += Math.max(0, step.elapsed_us - (inside.get(step.index) ?? 0));
     row.max_us = Math.max(row.max_us, step.elapsed_us);
     row.error += step.error === null ? 0 : 1;
     if (step.rows !== null) row.rows = (row.rows ?? 0) + step.rows;
@@ -67,6 +71,22 @@ function summarise(steps: readonly Step[], kind: Step['kind'], keyOf: (step: Ste
     if (step.callee) row.callees.push(step.callee);
   }
   return [...found.values()].sort((a, b) => b.total_us - a.total_us || b.count - a.count);
+}
+
+/** For each step with others inside: how long those took. */
+function timeInside(steps: readonly Step[]): Map<number, number> {
+  const inside = new Map<number, number>();
+  for (const { parent, elapsed_us } of steps) if (parent !== null) inside.set(parent, (inside.get(parent) ?? 0) + elapsed_us);
+  return inside;
+}
+
+export function methodSummary(steps: readonly Step[]): Summary[] {
+  return summarise(steps, 'method', (step) => step.text).sort((a, b) => b.own_us - a.own_us);
+}
+
+/** What a transaction was in when its process died: the innermost step that had not ended. */
+export function unfinished(steps: readonly Step[], elapsed_us: number): Step | null {
+  return steps.findLast((step) => step.elapsed_us > 0 && step.start_us + step.elapsed_us >= elapsed_us - 1000) ?? null;
 }
 
 export function sqlSummary(steps: readonly Step[]): Summary[] {
