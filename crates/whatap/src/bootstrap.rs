@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use whatap_bootstrap::{FILES, HASH};
 use whatap_conf::{Env, VERSION};
@@ -122,20 +123,48 @@ fn cached_copy(cache: &Path, uid: u32) -> io::Result<PathBuf> {
         return Ok(package);
     }
     private_dir(cache, uid)?;
-    let fresh = cache.join(format!(".new-{}-{:x}", std::process::id(), nonce()));
-    let written = write_copy(&fresh.join("whatap")).and_then(|()| put_in_place(&fresh, &copy));
-    if let Err(error) = written {
-        drop(fs::remove_dir_all(&fresh));
-        // Somebody else may have been quicker.
-        if !is_ours(&package, uid) {
-            return Err(error);
+    for _ in 0..RETRIES {
+        match write_into(cache, &copy, uid) {
+            Err(error) if !is_meeting(&error) => return Err(error),
+            Ok(()) | Err(_) => {}
         }
+        if is_ours(&package, uid) {
+            return Ok(package);
+        }
+        // Another launch has just moved the copy aside, because it was damaged when that launch looked.
+        std::thread::sleep(Duration::from_millis(5));
     }
-    if is_ours(&package, uid) {
-        Ok(package)
-    } else {
-        Err(io::Error::other("somebody else can write there"))
+    Err(io::Error::other("somebody else can write there"))
+}
+
+/// Two launches that move the same directories.
+fn is_meeting(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, NotFound};
+    matches!(error.kind(), AlreadyExists | DirectoryNotEmpty | NotFound)
+}
+
+/// How often launches at the same time may meet each other in the middle of a replacement.
+const RETRIES: u32 = 20;
+
+/// Writes a copy beside the place and moves it there, unless somebody else was quicker.
+fn write_into(cache: &Path, copy: &Path, uid: u32) -> io::Result<()> {
+    let package = copy.join("whatap");
+    let fresh = cache.join(format!(".new-{}-{:x}", std::process::id(), nonce()));
+    let written = write_copy(&fresh.join("whatap"));
+    if written.is_ok() && is_ours(&package, uid) {
+        drop(fs::remove_dir_all(&fresh));
+        return Ok(());
     }
+    written
+        .and_then(|()| put_in_place(&fresh, copy))
+        .inspect_err(|_| drop(fs::remove_dir_all(&fresh)))
+        .or_else(|error| {
+            if is_ours(&package, uid) {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
 }
 
 /// Makes the cache if need be, and refuses one that is not ours alone.
@@ -349,6 +378,24 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn many_launches_at_once_replace_a_damaged_copy() {
+        for _ in 0..5 {
+            let (_temp, cache) = cache();
+            let package = cached_copy(&cache, uid()).unwrap();
+            fs::write(package.join("tx.py"), "damaged").unwrap();
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..8)
+                    .map(|_| scope.spawn(|| cached_copy(&cache, uid())))
+                    .collect();
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            assert!(is_ours(&package, uid()));
+        }
     }
 
     #[test]
