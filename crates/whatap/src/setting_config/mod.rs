@@ -1,0 +1,222 @@
+//! `whatap-setting-config`: sets keys of `whatap.conf` and touches nothing else in it.
+
+mod changes;
+mod hosts;
+mod project;
+mod write;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use whatap_conf::{Env, Files, Severity, edit, licence};
+
+use crate::home::{self, reason};
+use crate::usage::{complain, parse, print};
+use changes::{Change, is_secret};
+
+const PROGRAM: &str = "whatap-setting-config";
+
+const USAGE: u8 = 2;
+/// The existing file cannot be understood.
+const UNPARSABLE: u8 = 65;
+/// The file cannot be made or written.
+const CANNOT_WRITE: u8 = 73;
+
+/// Creates or edits whatap.conf: the keys that are named, and no other byte.
+#[derive(Parser, Debug)]
+#[command(name = PROGRAM, version, arg_required_else_help = false)]
+struct Arguments {
+    /// Directory of whatap.conf [env: WHATAP_HOME]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Servers, separated by `,` `/` or blanks, with one common port; IPv6 in brackets when a port follows
+    #[arg(long, value_name = "HOST[:PORT][,HOST...]")]
+    host: Option<String>,
+    /// Project access key. Others can see it in the list of processes: prefer --license-file or --license-stdin
+    #[arg(long, value_name = "KEY", group = "key")]
+    license: Option<String>,
+    /// Read the project access key from a file
+    #[arg(long, alias = "license_file", value_name = "FILE", group = "key")]
+    license_file: Option<PathBuf>,
+    /// Read the project access key from standard input
+    #[arg(long, alias = "license_stdin", group = "key")]
+    license_stdin: bool,
+    /// Name of the application
+    #[arg(long = "app_name", alias = "app-name", value_name = "NAME")]
+    app_name: Option<String>,
+    /// Name of the process inside the application
+    #[arg(
+        long = "app_process_name",
+        alias = "app-process-name",
+        value_name = "NAME"
+    )]
+    app_process_name: Option<String>,
+    /// Set any option
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Remove an option
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// Change `[tool.whatap]` of the nearest pyproject.toml instead of whatap.conf; never the project access key
+    #[arg(long, conflicts_with_all = ["home", "key"])]
+    pyproject: bool,
+    /// Print the file's keys and values, secrets masked
+    #[arg(long)]
+    print: bool,
+    /// Report what is wrong with the configuration
+    #[arg(long)]
+    check: bool,
+    /// Say nothing when all is well
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Why nothing was written, and the exit status for it.
+#[derive(Debug)]
+struct Failure {
+    status: u8,
+    message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+fn usage(message: impl Into<String>) -> Failure {
+    Failure {
+        status: USAGE,
+        message: message.into(),
+    }
+}
+
+pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let arguments: Arguments = match parse(PROGRAM, arguments, USAGE) {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
+    match run(&arguments) {
+        Ok(status) => status,
+        Err(failure) => {
+            complain(PROGRAM, &failure.message);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let changes = changes::of(arguments)?;
+    if changes.is_empty() && !arguments.print && !arguments.check {
+        return Err(usage("nothing to do; --help shows the options"));
+    }
+    let env = Env::current();
+    let cwd = home::working_directory();
+    let (files, _) = Files::locate(arguments.home.as_deref(), &env, &cwd);
+    let file = if arguments.pyproject {
+        project::nearest(&cwd).ok_or_else(|| {
+            usage("no pyproject.toml in this directory or above it; --pyproject changes one that is there")
+        })?
+    } else {
+        files.config.clone()
+    };
+    if !changes.is_empty() {
+        let written = if arguments.pyproject {
+            write::project(&file, &changes)?
+        } else {
+            write::config(&files, &changes)?
+        };
+        if !arguments.quiet {
+            let did = if written { "wrote" } else { "unchanged" };
+            print(&format!("{did} {}\n", file.display()));
+            warn_about(&file, &changes);
+        }
+    }
+    if arguments.print {
+        print(&listing(&file, arguments.pyproject)?);
+    }
+    if arguments.check {
+        Ok(check(arguments, &env))
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What is not wrong and still worth saying, once.
+fn warn_about(config: &Path, changes: &[Change]) {
+    if let Ok(meta) = fs::metadata(config)
+        && meta.mode() & 0o077 & !0o040 != 0
+        && fs::read(config).is_ok_and(|f| edit::entries(&f).any(|(_, key, _)| is_secret(key)))
+    {
+        complain(
+            PROGRAM,
+            &format!(
+                "{} holds a secret and has mode {:o}; 600 is enough",
+                config.display(),
+                meta.mode() & 0o777
+            ),
+        );
+    }
+    let hosts = changes
+        .iter()
+        .filter(|(key, _)| key == "whatap.server.host")
+        .filter_map(|(_, v)| v.as_deref());
+    for host in hosts.flat_map(|list| list.split(',')) {
+        if let Some(false) = hosts::resolves(host) {
+            complain(PROGRAM, &format!("{host} does not resolve from here"));
+        }
+    }
+}
+
+/// The file's keys and values as they are written, secrets masked.
+fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            let message = format!("cannot read {}: {}", file.display(), reason(&error));
+            return Err(Failure {
+                status: UNPARSABLE,
+                message,
+            });
+        }
+    };
+    let pairs: Vec<(String, String)> = if is_project {
+        project::entries(&String::from_utf8_lossy(&bytes))
+    } else {
+        edit::entries(&bytes)
+            .map(|(_, key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let shown = pairs.into_iter().map(|(key, value)| {
+        if is_secret(&key) {
+            format!("{key}={}\n", licence::masked(&value))
+        } else {
+            format!("{key}={value}\n")
+        }
+    });
+    Ok(shown.collect())
+}
+
+fn check(arguments: &Arguments, env: &Env) -> ExitCode {
+    let options = home::open(arguments.home.as_deref(), env, &[]);
+    for finding in &options.findings {
+        complain(PROGRAM, &finding.to_string());
+    }
+    if options
+        .findings
+        .iter()
+        .any(|f| f.severity >= Severity::Warning)
+    {
+        return ExitCode::from(UNPARSABLE);
+    }
+    if !arguments.quiet {
+        print(&format!("{}: good\n", options.files.config.display()));
+    }
+    ExitCode::SUCCESS
+}
