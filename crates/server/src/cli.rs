@@ -174,9 +174,7 @@ fn run(command_line: CommandLine, process: &Process) -> anyhow::Result<u8> {
         Some(Command::Query { query }) => query_cli::run(&data_dir, query)?,
         Some(Command::Check) => return check(&data_dir),
         Some(Command::Link) => {
-            let link: api::Link =
-                running(&data_dir)?.post("/api/v1/links", &serde_json::json!({}))?;
-            print(&link.url)?;
+            print(&running(&data_dir)?.link()?)?;
         }
     }
     Ok(0)

@@ -16,22 +16,37 @@ use crate::server_json::ServerJson;
 pub struct Client {
     address: SocketAddr,
     token: String,
+    /// The longest wait for a piece of an answer.
+    wait: Duration,
 }
 
 impl Client {
     /// The server of this data directory, if one runs: `server.json` may have been left by one that was killed.
     #[must_use]
     pub fn of_running(data_dir: &Path) -> Option<Self> {
+        Self::of_running_within(data_dir, ANSWER)
+    }
+
+    /// The same for somebody who cannot wait long.
+    #[must_use]
+    pub fn of_running_within(data_dir: &Path, wait: Duration) -> Option<Self> {
         let info = ServerJson::read(data_dir)?;
         let address = info.http.parse().ok()?;
         let client = Self {
             address: reachable(address),
             token: info.token,
+            wait,
         };
         let is_ours = client
             .get::<crate::api::SelfAnswer>("/api/v1/self")
             .is_ok_and(|found| found.pid == info.pid);
         is_ours.then_some(client)
+    }
+
+    /// An address that logs whoever opens it in, once.
+    pub fn link(&self) -> anyhow::Result<String> {
+        let link: crate::api::Link = self.post("/api/v1/links", &serde_json::json!({}))?;
+        Ok(link.url)
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
@@ -60,9 +75,9 @@ impl Client {
     }
 
     fn exchange(&self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
-        let mut stream = TcpStream::connect_timeout(&self.address, CONNECT)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.set_write_timeout(Some(ANSWER))?;
+        let mut stream = TcpStream::connect_timeout(&self.address, CONNECT.min(self.wait))?;
+        stream.set_read_timeout(Some(self.wait))?;
+        stream.set_write_timeout(Some(self.wait))?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n",

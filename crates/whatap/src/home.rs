@@ -25,18 +25,24 @@ pub fn working_directory() -> PathBuf {
     std::env::current_dir().unwrap_or_else(|_| "/".into())
 }
 
-/// Makes the home if nobody named it, because then nobody was asked to make it; a home that somebody named must be there.
-pub fn make_sure(files: &Files) -> Result<(), String> {
-    if files.home.is_dir() {
+/// A home that somebody named must be there; one that nobody named is made.
+pub fn is_usable(files: &Files) -> Result<(), String> {
+    if files.from == HomeFrom::Default || files.home.is_dir() {
         return Ok(());
     }
-    if files.from != HomeFrom::Default {
-        let what = if files.home.exists() {
-            "is not a directory"
-        } else {
-            "does not exist"
-        };
-        return Err(format!("home {} {what}; not traced", files.home.display()));
+    let what = if files.home.exists() {
+        "is not a directory"
+    } else {
+        "does not exist"
+    };
+    Err(format!("home {} {what}; not traced", files.home.display()))
+}
+
+/// Makes the home if nobody named it, because then nobody was asked to make it; a home that somebody named must be there.
+pub fn make_sure(files: &Files) -> Result<(), String> {
+    is_usable(files)?;
+    if files.home.is_dir() {
+        return Ok(());
     }
     // Where this fails (a container's read-only root, a user without a directory) the name still tells one home from another, and
     // logs and spool go to a private directory.

@@ -1,15 +1,21 @@
 //! Local mode: no server is configured, so data goes to this user's own `whatap-server`. A launch finds the one that runs, or
 //! binds the ports for a new one, so that the dashboard's link works at once and nothing has to wait.
 
-use std::fs;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use serde::Deserialize;
 use whatap_collector::ensure::ServerStart;
 use whatap_conf::Resolved;
+use whatap_server::client::Client;
 
 use crate::home::sibling;
 
@@ -18,12 +24,18 @@ const HTTP_PORT: u16 = 6680;
 /// Ports that are tried after the first.
 const NEXT_PORTS: u16 = 79;
 
+/// How long an answer of a running server is worth waiting for.
+const ANSWER: Duration = Duration::from_millis(300);
+/// So long after one launch has decided to start the server the others wait for it, and each at most so long.
+const STARTING: Duration = Duration::from_secs(10);
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
+
 /// What a launch does about the local server.
 pub enum Local {
     /// A server is configured, or none may be started here.
     Nothing,
-    /// One runs already; this is its dashboard.
-    Running { url: String },
+    /// One runs already; the link opens its dashboard once, if it could be had.
+    Running { link: Option<String> },
     /// The watchdog is to start one; the link opens the dashboard once.
     Start { server: ServerStart, link: String },
 }
@@ -42,18 +54,72 @@ pub fn prepare(options: &Resolved, terminal: bool) -> Local {
         return Local::Nothing;
     }
     let data_dir = options.local_server_data_dir();
-    if let Some(url) = running(&data_dir) {
-        return Local::Running { url };
+    if running(&data_dir).is_some() {
+        return running_one(&data_dir, terminal);
     }
-    let allowed = match options.text("local_server") {
+    if !may_start(options, terminal) {
+        return Local::Nothing;
+    }
+    match is_first(&data_dir) {
+        Ok(true) => start(&data_dir).map_or(Local::Nothing, |(server, link)| Local::Start {
+            server,
+            link,
+        }),
+        Ok(false) => wait_for_the_first(&data_dir, terminal),
+        Err(_) => Local::Nothing,
+    }
+}
+
+/// May a launch start the local server?
+pub fn may_start(options: &Resolved, terminal: bool) -> bool {
+    match options.text("local_server") {
         "auto" => terminal,
         word => word == "true",
+    }
+}
+
+fn running_one(data_dir: &Path, terminal: bool) -> Local {
+    let client = terminal.then(|| Client::of_running_within(data_dir, ANSWER));
+    Local::Running {
+        link: client.flatten().and_then(|client| client.link().ok()),
+    }
+}
+
+/// Says to one of several launches at the same time that it is to start the server. Nobody is kept waiting by a launch that died
+/// in between: what it wrote counts for seconds only.
+fn is_first(data_dir: &Path) -> io::Result<bool> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(data_dir.join("starting"))?;
+    let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+        return Ok(false);
     };
-    let started = allowed.then(|| start(&data_dir)).flatten();
-    started.map_or(Local::Nothing, |(server, link)| Local::Start {
-        server,
-        link,
-    })
+    let meta = file.metadata()?;
+    let age = meta.modified()?.elapsed().unwrap_or_default();
+    if !meta.is_file() || (meta.len() > 0 && age < STARTING) {
+        return Ok(false);
+    }
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(true)
+}
+
+fn wait_for_the_first(data_dir: &Path, terminal: bool) -> Local {
+    let deadline = Instant::now() + WAIT_FOR_OTHERS;
+    while Instant::now() < deadline {
+        if running(data_dir).is_some() {
+            return running_one(data_dir, terminal);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Local::Nothing
 }
 
 /// The dashboard's address if a server of this data directory answers.
@@ -114,6 +180,27 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let next = bind(port).unwrap().local_addr().unwrap().port();
         assert_ne!(next, port);
+    }
+
+    #[test]
+    fn of_launches_at_the_same_time_one_starts_the_server() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("server");
+        assert!(is_first(&dir).unwrap());
+        assert!(!is_first(&dir).unwrap());
+        // A launch that died long ago.
+        let file = OpenOptions::new()
+            .write(true)
+            .open(dir.join("starting"))
+            .unwrap();
+        file.set_modified(std::time::SystemTime::now() - STARTING * 2)
+            .unwrap();
+        assert!(is_first(&dir).unwrap());
+        // A planted link is not followed.
+        fs::remove_file(dir.join("starting")).unwrap();
+        std::os::unix::fs::symlink(temp.path().join("victim"), dir.join("starting")).unwrap();
+        assert!(is_first(&dir).is_err());
+        assert!(!temp.path().join("victim").exists());
     }
 
     #[test]

@@ -4,15 +4,17 @@
 //! stdout belongs to CMD.
 
 mod arguments;
+mod dry_run;
 mod python_path;
+mod voice;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use whatap_collector::ensure::{self, Plan};
+use whatap_collector::ensure;
 use whatap_conf::{Env, Launch, Resolved};
 
 use crate::local::{self, Local};
@@ -20,6 +22,7 @@ use crate::program::{CannotStart, Program};
 use crate::usage::{complain, print};
 use crate::{bootstrap, home, inherited, trust};
 use arguments::{Arguments, Request};
+use voice::Voice;
 
 const PROGRAM: &str = "whatap-start-agent";
 
@@ -45,13 +48,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(program) => program,
         Err(error) => return cannot_start(&arguments, &error),
     };
+    if arguments.dry_run {
+        print(&would_do(&arguments, &program));
+        return ExitCode::SUCCESS;
+    }
     // Not even a fault of our own may keep the command from starting.
     let environment =
         catch_unwind(AssertUnwindSafe(|| traced(&arguments, &program))).unwrap_or(None);
-    if arguments.dry_run {
-        print(&describe(&program, environment.as_ref()));
-        return ExitCode::SUCCESS;
-    }
     become_it(&arguments, &program, environment)
 }
 
@@ -61,28 +64,34 @@ struct Traced {
     launch: Launch,
 }
 
+/// What a traced launch is made of; nothing is done yet.
+struct Plan {
+    collector: PathBuf,
+    python_path: OsString,
+    launch: Launch,
+    /// What does not keep us from tracing, one line each.
+    problems: Vec<String>,
+}
+
 /// Prepares everything that tracing needs; `None` if the application starts without.
 fn traced(arguments: &Arguments, program: &Program) -> Option<Traced> {
     if inherited::is_privileged() {
         return None;
     }
     let env = Env::current();
-    let mut options = home::open(arguments.home.as_deref(), &env, &arguments.overrides);
-    let voice = Voice::of(
-        &options,
-        arguments.banner || env.text("WHATAP_BANNER") == Some("1"),
-    );
+    let options = options(arguments, program, &env);
     if !options.is_on() {
         return None;
     }
+    let voice = Voice::of(&options, &env, arguments.banner);
     let outer = outer_launch(&env, &options);
     if outer.is_none()
         && let Some(line) = home::worst_in_one_line(&options.findings)
     {
         voice.problem(&line);
     }
-    options.set_default_name(&default_name(program));
-    match prepare(arguments, program, &env, &options, outer.as_ref(), &voice) {
+    let planned = plan(program, &env, &options, bootstrap::find);
+    match planned.and_then(|plan| carry_out(plan, program, &options, outer.as_ref(), &voice)) {
         Ok(traced) => Some(traced),
         Err(problem) => {
             voice.problem(&problem);
@@ -91,28 +100,33 @@ fn traced(arguments: &Arguments, program: &Program) -> Option<Traced> {
     }
 }
 
-fn prepare(
-    arguments: &Arguments,
+fn options(arguments: &Arguments, program: &Program, env: &Env) -> Resolved {
+    let mut options = home::open(arguments.home.as_deref(), env, &arguments.overrides);
+    options.set_default_name(&default_name(program));
+    options
+}
+
+/// What the launch is to be, or why it will not be traced.
+fn plan(
     program: &Program,
     env: &Env,
     options: &Resolved,
-    outer: Option<&Launch>,
-    voice: &Voice,
-) -> Result<Traced, String> {
-    home::make_sure(&options.files)?;
-    let bootstrap = bootstrap::find(env)
+    find_bootstrap: impl Fn(&Env) -> Result<PathBuf, String>,
+) -> Result<Plan, String> {
+    home::is_usable(&options.files)?;
+    let bootstrap = find_bootstrap(env)
         .map_err(|why| format!("the tracer is nowhere to be put ({why}); not traced"))?;
     let collector = home::sibling("whatap_python")
         .ok_or("whatap_python is not installed beside it; not traced")?;
+    let mut problems = Vec::new();
     if let Some(flag) = program.python_flag_that_hides_us() {
-        voice.problem(&format!(
+        problems.push(format!(
             "python -{flag} ignores PYTHONPATH or site; it will not be traced"
         ));
     }
-    if let Some(weak) =
-        trust::weak_spot_of_home(&options.files.home, nix::unistd::geteuid().as_raw())
-    {
-        voice.problem(&format!(
+    let us = nix::unistd::geteuid().as_raw();
+    if let Some(weak) = trust::weak_spot_of_home(&options.files.home, us) {
+        problems.push(format!(
             "others can write to {}; nothing in the home is trusted",
             weak.display()
         ));
@@ -120,22 +134,35 @@ fn prepare(
     let mut launch = Launch::new();
     options.files.describe(&mut launch);
     options.describe(&mut launch);
-    if arguments.dry_run {
-        return Ok(Traced {
-            python_path: python_path::with(&bootstrap, env),
-            launch,
-        });
+    Ok(Plan {
+        collector,
+        python_path: python_path::with(&bootstrap, env),
+        launch,
+        problems,
+    })
+}
+
+fn carry_out(
+    plan: Plan,
+    program: &Program,
+    options: &Resolved,
+    outer: Option<&Launch>,
+    voice: &Voice,
+) -> Result<Traced, String> {
+    home::make_sure(&options.files)?;
+    for problem in &plan.problems {
+        voice.problem(problem);
     }
     let local = if outer.is_some() {
         Local::Nothing
     } else {
-        local::prepare(options, io::stderr().is_terminal())
+        local::prepare(options, voice.terminal)
     };
-    voice.banner(options, &local);
-    let plan = Plan {
+    voice.welcome(options, &local);
+    let ensured = ensure::ensure(ensure::Plan {
         home: &options.files.home,
-        program: &collector,
-        launch,
+        program: &plan.collector,
+        launch: plan.launch,
         inherited_name: outer.and_then(Launch::name),
         pid: std::process::id(),
         command: &program.argv,
@@ -143,12 +170,34 @@ fn prepare(
             Local::Start { server, .. } => Some(server),
             Local::Running { .. } | Local::Nothing => None,
         },
-    };
-    let ensured = ensure::ensure(plan).map_err(|error| format!("{error}; not traced"))?;
+    });
+    let ensured = ensured.map_err(|error| format!("{error}; not traced"))?;
     Ok(Traced {
-        python_path: python_path::with(&bootstrap, env),
+        python_path: plan.python_path,
         launch: ensured.launch,
     })
+}
+
+const UNTRACED_PRIVILEGED: &str = "the launcher has more rights than its caller; not traced";
+
+/// The report of `--dry-run`.
+fn would_do(arguments: &Arguments, program: &Program) -> String {
+    if inherited::is_privileged() {
+        return dry_run::of_a_privileged_caller(program);
+    }
+    let env = Env::current();
+    let options = options(arguments, program, &env);
+    let planned = if options.is_on() {
+        plan(program, &env, &options, bootstrap::planned)
+    } else {
+        let switch = ["enabled", "apm_enabled"]
+            .into_iter()
+            .find(|name| !options.bool(name));
+        let switch = switch.unwrap_or("enabled");
+        Err(format!("{switch}=false ({})", options.source(switch)))
+    };
+    let voice = Voice::of(&options, &env, arguments.banner);
+    dry_run::describe(program, &env, &options, &planned, voice.terminal)
 }
 
 /// The launch that this one runs inside of, if it uses the same home.
@@ -223,60 +272,4 @@ fn cannot_start(arguments: &Arguments, why: &CannotStart) -> ExitCode {
 fn fail(status: u8, message: &str) -> ExitCode {
     complain(PROGRAM, message);
     ExitCode::from(status)
-}
-
-fn describe(program: &Program, traced: Option<&Traced>) -> String {
-    let mut text = format!("program={}\n", program.path.display());
-    match traced {
-        None => text.push_str("traced=false\n"),
-        Some(traced) => {
-            text.push_str("traced=true\n");
-            text.push_str(&format!("PYTHONPATH={}\n", traced.python_path.display()));
-            text.push_str(&format!("{}={}\n", Launch::VARIABLE, traced.launch));
-        }
-    }
-    text
-}
-
-/// What the launcher says, and whether it says anything.
-struct Voice {
-    silent: bool,
-    banner: bool,
-    terminal: bool,
-}
-
-impl Voice {
-    fn of(options: &Resolved, banner: bool) -> Self {
-        Self {
-            silent: options.bool("ignore_whatap_stdout"),
-            banner,
-            terminal: io::stderr().is_terminal(),
-        }
-    }
-
-    fn problem(&self, line: &str) {
-        if !self.silent {
-            complain(PROGRAM, line);
-        }
-    }
-
-    fn banner(&self, options: &Resolved, local: &Local) {
-        if self.silent {
-            return;
-        }
-        if self.terminal {
-            match local {
-                Local::Start { link, .. } => complain("whatap", &format!("dashboard {link}")),
-                Local::Running { url } => complain("whatap", &format!("dashboard {url}")),
-                Local::Nothing => {}
-            }
-        }
-        if self.banner {
-            let files = &options.files;
-            complain("whatap", &format!("version {}", whatap_conf::VERSION));
-            complain("WHATAP_HOME", &files.home.display().to_string());
-            complain("Config", &files.config.display().to_string());
-            complain("Logs", &files.home.join("logs").display().to_string());
-        }
-    }
 }
