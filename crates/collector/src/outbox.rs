@@ -5,6 +5,11 @@ use crate::spool::{BATCH_BYTES, Batch, Losses, Record, Spool};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// When more than this waits, it is set aside and sent beside what comes in.
+const MUCH_BYTES: u64 = 4 << 20;
+/// How often what comes in has its turn meanwhile.
+const LIVE_EVERY: Duration = Duration::from_millis(500);
+
 pub struct Outbox {
     shared: Mutex<Shared>,
     changed: Condvar,
@@ -18,6 +23,8 @@ struct Shared {
     released: Option<u64>,
     active: Option<Vec<u8>>,
     batch_bytes: usize,
+    /// While there is a backlog: when new records were sent last.
+    live_sent: Option<Instant>,
     /// The uplink waits for something to send.
     idle: bool,
     /// Somebody waits: do not linger.
@@ -45,6 +52,7 @@ impl Outbox {
             released: None,
             active: None,
             batch_bytes: BATCH_BYTES,
+            live_sent: None,
             idle: false,
             hurry: false,
             poked: false,
@@ -219,9 +227,11 @@ impl Outbox {
         self.lock().batch_bytes = bytes;
     }
 
-    /// Lets some time pass in which more comes in, unless there is something to show, or somebody waits.
+    /// Lets some time pass in which more comes in, unless there is other work, or somebody waits.
     pub(crate) fn linger(&self, longest: Duration) {
-        self.wait(longest, |shared| shared.hurry || shared.active.is_some());
+        self.wait(longest, |shared| {
+            shared.hurry || shared.active.is_some() || shared.has_backlog()
+        });
     }
 
     /// Lets some time pass, up to `longest`, or until [`Outbox::poke`].
@@ -252,14 +262,41 @@ impl Outbox {
 }
 
 impl Shared {
-    /// Oldest first: spools of dead collectors, then the own one.
+    /// New records every now and then, and between them what has waited longer: spools of dead collectors, then what
+    /// the own one has set aside.
     fn next_batch(&mut self) -> Option<Batch> {
         let released = self.released?;
+        self.own.set_aside(released, MUCH_BYTES);
+        if self.has_backlog() && !self.live_is_due() {
+            let old = self.old_batch();
+            if old.is_some() {
+                return old;
+            }
+        }
+        let live = self.own.live_batch(released, self.batch_bytes);
+        if live.is_some() {
+            self.live_sent = Some(Instant::now());
+            return live;
+        }
+        self.old_batch()
+    }
+
+    fn live_is_due(&self) -> bool {
+        self.live_sent
+            .is_none_or(|sent| sent.elapsed() >= LIVE_EVERY)
+    }
+
+    fn old_batch(&mut self) -> Option<Batch> {
+        let bytes = self.batch_bytes;
         let bytes = self.batch_bytes;
         let adopted = self
             .adopted
             .iter_mut()
             .find_map(|spool| spool.batch(u64::MAX, bytes));
-        adopted.or_else(|| self.own.batch(released, bytes))
+        adopted.or_else(|| self.own.backlog_batch(bytes))
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.own.has_backlog() || self.adopted.iter().any(|spool| !spool.is_drained())
     }
 }

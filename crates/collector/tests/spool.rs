@@ -288,6 +288,82 @@ fn a_link_in_place_of_a_spool_is_not_followed() {
     assert!(root.join("2").is_dir());
 }
 
+/// Numbers of the records' first transactions in a batch.
+fn firsts(batch: &Batch) -> Vec<u64> {
+    let text = traces(batch);
+    let numbers = text.split('<').skip(1);
+    numbers
+        .map(|body| body.split('-').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn what_was_set_aside_is_sent_beside_what_comes_in() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("1");
+    let (mut spool, _) = open(&dir, Limits::default());
+    spool.append(at(1), (1..=50).map(|n| record(1, n, n, 1_000)).collect());
+    spool.set_aside(spool.end(), 100_000);
+    assert!(!spool.has_backlog(), "not worth it");
+    // The last ten are not released yet.
+    spool.set_aside(spool.end() - 10, 20_000);
+    assert!(spool.has_backlog());
+    let mut seen = Vec::new();
+    let mut sent = |spool: &mut Spool, batch: Option<Batch>| {
+        let batch = batch.unwrap();
+        seen.extend(firsts(&batch));
+        spool.settle(&batch, 0);
+        firsts(&batch)
+    };
+    let batch = spool.live_batch(u64::MAX, BODY);
+    assert_eq!(sent(&mut spool, batch), (41..=50).collect::<Vec<_>>());
+    let batch = spool.backlog_batch(5_500);
+    assert_eq!(sent(&mut spool, batch), [1, 2, 3, 4, 5]);
+    // Killed, with a batch of the old ones in flight: that one first, under its number.
+    let lost = spool.backlog_batch(5_500).unwrap();
+    drop(spool);
+    let (mut spool, _) = open(&dir, Limits::default());
+    spool.append(at(2), vec![record(1, 51, 51, 0)]);
+    let again = spool.live_batch(u64::MAX, BODY);
+    assert_eq!(again.as_ref(), Some(&lost));
+    sent(&mut spool, again);
+    let batch = spool.batch(u64::MAX, BODY);
+    assert_eq!(sent(&mut spool, batch), [51]);
+    // A second outage.
+    spool.append(at(3), (52..=90).map(|n| record(1, n, n, 1_000)).collect());
+    spool.set_aside(u64::MAX, 20_000);
+    spool.append(at(4), vec![record(1, 91, 91, 0)]);
+    let batch = spool.batch(u64::MAX, BODY);
+    assert_eq!(sent(&mut spool, batch), [91]);
+    while let Some(batch) = spool.batch(u64::MAX, 9_500) {
+        sent(&mut spool, Some(batch));
+    }
+    assert!(spool.is_drained() && !spool.has_backlog());
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=91).collect::<Vec<_>>());
+    assert_eq!(spool.losses(), Default::default());
+}
+
+#[test]
+fn files_that_the_server_has_go_even_if_older_ones_wait() {
+    let home = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        bytes: 400_000,
+        ..Limits::default()
+    };
+    let (mut spool, _) = open(&home.path().join("1"), limits);
+    spool.append(at(1), (1..=5).map(|n| record(1, n, n, 10_000)).collect());
+    spool.set_aside(u64::MAX, 20_000);
+    for n in 6..=200 {
+        spool.append(at(n), vec![record(1, n, n, 10_000)]);
+        let batch = spool.live_batch(u64::MAX, BODY).unwrap();
+        assert_eq!(firsts(&batch), [n]);
+        spool.settle(&batch, 0);
+    }
+    assert!(spool.bytes() < 300_000, "{}", spool.bytes());
+    assert_eq!((drain(&mut spool), spool.losses()), (5, Default::default()));
+}
+
 /// Sends all there is; returns how many transactions that were.
 fn drain(spool: &mut Spool) -> u64 {
     let mut sent = 0;
@@ -413,6 +489,8 @@ enum Step {
     Settle,
     Reject,
     Restart,
+    SetAside,
+    SendSetAside,
     DiskLow(bool),
     Wait(u64),
 }
@@ -424,6 +502,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Settle),
         1 => Just(Step::Reject),
         1 => Just(Step::Restart),
+        2 => Just(Step::SetAside),
+        2 => Just(Step::SendSetAside),
         1 => any::<bool>().prop_map(Step::DiskLow),
         1 => (0_u64..40).prop_map(Step::Wait),
     ]
@@ -454,10 +534,14 @@ proptest! {
                     taken += count;
                     undisturbed &= !low && spool.bytes() < 30_000;
                 }
-                Step::Send => {
+                Step::SetAside => spool.set_aside(u64::MAX, 10_000),
+                Step::Send | Step::SendSetAside => {
                     if in_flight.is_none() {
                         undisturbed = spool.is_on_disk();
-                        in_flight = spool.batch(u64::MAX, 20_000);
+                        in_flight = match step {
+                            Step::Send => spool.batch(u64::MAX, 20_000),
+                            _ => spool.backlog_batch(20_000),
+                        };
                     }
                     if let Some(batch) = &in_flight {
                         // The answer may be lost: it is settled by another step, or sent again after a restart.
@@ -488,7 +572,10 @@ proptest! {
                         drop(spool);
                         spool = open(&dir, limits).0;
                         if let Some(batch) = in_flight.take() {
-                            in_flight = spool.batch(u64::MAX, 20_000);
+                            in_flight = match taken % 2 {
+                                0 => spool.batch(u64::MAX, 20_000),
+                                _ => spool.live_batch(u64::MAX, 20_000),
+                            };
                             prop_assert!(in_flight.as_ref() == Some(&batch), "the number means the same records");
                         }
                     }

@@ -48,6 +48,8 @@ struct Seen {
     actives: Vec<otlp::LogRecord>,
     headers: Vec<HashMap<String, String>>,
     wrong_proof: bool,
+    /// Before each answer.
+    slowness: Duration,
 }
 
 struct Peer {
@@ -90,6 +92,12 @@ impl Peer {
 
     /// Sequence numbers of the stored transactions, sorted.
     fn stored(&self) -> Vec<u64> {
+        let mut all = self.in_order();
+        all.sort_unstable();
+        all
+    }
+
+    fn in_order(&self) -> Vec<u64> {
         let seen = self.seen.lock().unwrap();
         let seq = |span: &otlp::Span| {
             span.attributes
@@ -99,14 +107,8 @@ impl Peer {
                 .as_ref()?
                 .as_int()
         };
-        let mut all: Vec<u64> = seen
-            .spans
-            .iter()
-            .filter_map(seq)
-            .map(|seq| seq as u64)
-            .collect();
-        all.sort_unstable();
-        all
+        let all = seen.spans.iter().filter_map(seq);
+        all.map(|seq| seq as u64).collect()
     }
 }
 
@@ -128,6 +130,8 @@ fn serve(stream: TcpStream, shared: &Mutex<Seen>) -> Option<()> {
         }
         let mut body = vec![0; headers["content-length"].parse().ok()?];
         reader.read_exact(&mut body).ok()?;
+        let slowness = shared.lock().unwrap().slowness;
+        thread::sleep(slowness);
         let (status, answer) = shared.lock().unwrap().handle(&path, headers, &body)?;
         write!(
             stream,
@@ -332,6 +336,10 @@ impl Collector {
     }
 
     fn take(&mut self, seqs: std::ops::RangeInclusive<u64>) {
+        self.take_large(seqs, "/");
+    }
+
+    fn take_large(&mut self, seqs: std::ops::RangeInclusive<u64>, path: &str) {
         for seq in seqs {
             let head = Frame {
                 version: 1,
@@ -341,7 +349,7 @@ impl Collector {
                 trace: [1; 16],
                 start_us: 1_800_000_000_000_000,
                 name: "/",
-                path: "/",
+                path,
                 method: "GET",
                 ..Frame::default()
             };
@@ -444,6 +452,36 @@ fn a_collector_that_dies_between_sending_and_settling_sends_the_same_batch_again
     collector.flush();
     assert_eq!(peer.stored(), (1..=9).collect::<Vec<_>>());
     assert!(peer.seen.lock().unwrap().duplicates >= 1);
+    collector.stop();
+}
+
+#[test]
+fn after_an_outage_new_transactions_do_not_wait_behind_old_ones() {
+    const OLD: u64 = 12_000;
+    let peer = Peer::start();
+    peer.seen.lock().unwrap().slowness = Duration::from_millis(100);
+    let home = tempfile::tempdir().unwrap();
+    let outage = Settings::new(Target::Nowhere("an outage".to_owned()), LICENCE);
+    let mut collector = Collector::start(home.path(), outage);
+    let path = format!("/{}", "x".repeat(1_500));
+    for first in (1..OLD).step_by(1_000) {
+        collector.take_large(first..=first + 999, &path);
+    }
+    assert!(collector.outbox.bytes() > 15 << 20);
+    collector.uplink.change(peer.settings());
+    let mut last = OLD;
+    let until = Instant::now() + Duration::from_secs(60);
+    while peer.stored().len() < OLD as usize && Instant::now() < until {
+        last += 1;
+        collector.take(last..=last);
+        thread::sleep(Duration::from_millis(50));
+    }
+    collector.flush();
+    assert_eq!(peer.stored(), (1..=last).collect::<Vec<_>>());
+    let order = peer.in_order();
+    // Those that came in before the server was reached again wait with the old ones.
+    let first_new = order.iter().position(|seq| *seq > OLD).unwrap();
+    assert!(first_new < OLD as usize / 2, "{first_new} before a new one");
     collector.stop();
 }
 

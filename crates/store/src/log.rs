@@ -304,12 +304,24 @@ impl<F: Fs> Log<F> {
 
     /// Removes the files all of whose records are below `sequence`, except the newest file:
     /// call [`Log::rotate`] before to be rid of that one too.
-    pub fn drop_before(&mut self, sequence: u64) -> Result<Option<Dropped>, Error> {
-        let mut dropped = None;
-        while self.files.len() > 1 && self.files[0].next <= sequence {
-            merge(&mut dropped, self.drop_oldest(0)?);
+    pub fn drop_before(&mut self, sequence: u64) -> Result<(), Error> {
+        self.keep_files(|records| records.end > sequence)
+    }
+
+    /// Removes the files whose records nobody needs any more, except the newest file. Between those that stay some
+    /// numbers are missing then.
+    pub fn keep_files(&mut self, is_needed: impl Fn(&Range<u64>) -> bool) -> Result<(), Error> {
+        let mut place = 0;
+        while place + 1 < self.files.len() {
+            let file = &self.files[place];
+            if is_needed(&(file.first..file.next)) {
+                place += 1;
+                continue;
+            }
+            remove_file(&self.fs, &file.path)?;
+            self.files.remove(place);
         }
-        Ok(dropped)
+        Ok(())
     }
 
     /// Ends the newest file; what is appended next begins another one.
@@ -335,9 +347,7 @@ impl<F: Fs> Log<F> {
             sequences: file.first..file.next,
             bytes: file.bytes,
         };
-        if let Err(error) = self.fs.remove(&file.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove_file(&self.fs, &file.path) {
             self.files.push_front(file);
             return Err(error.into());
         }
@@ -574,6 +584,14 @@ impl<F: Fs> Log<F> {
         self.next = self.next.max(named.saturating_add(size / RECORD_HEADER));
         self.broken = true;
         Ok(())
+    }
+}
+
+/// One that is gone already is as good.
+fn remove_file(fs: &impl Fs, path: &Path) -> io::Result<()> {
+    match fs.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

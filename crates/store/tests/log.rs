@@ -136,6 +136,32 @@ fn whole_files_below_a_position_are_removed_and_numbers_are_never_used_again() {
 }
 
 #[test]
+fn files_in_the_middle_may_go_and_the_others_are_read_as_before() {
+    let fs = Memory::new();
+    let (mut log, ..) = open(&fs, small());
+    for n in 0..30 {
+        append(&mut log, &[&[n; 60]]).expect("appends");
+    }
+    log.sync().expect("syncs");
+    let before = read(&log, 0);
+    let files: Vec<_> = log.files().map(|file| file.sequences).collect();
+    assert!(files.len() > 3, "{files:?}");
+    log.keep_files(|records| *records == files[0])
+        .expect("drops");
+    let newest = &files[files.len() - 1];
+    let kept = |s: u64| files[0].contains(&s) || newest.contains(&s);
+    let expected: Seen = before.into_iter().filter(|(s, _)| kept(*s)).collect();
+    assert_eq!(read(&log, 0), expected);
+    assert_eq!(
+        read(&log, files[1].start),
+        expected[files[0].clone().count()..]
+    );
+    drop(log);
+    let (_, recovery, seen) = open(&fs, small());
+    assert_eq!((seen, recovery.damaged), (expected, Vec::new()));
+}
+
+#[test]
 fn a_file_cut_anywhere_keeps_every_record_before_the_cut() {
     let whole = Memory::new();
     let (mut log, ..) = open(
@@ -374,10 +400,11 @@ proptest! {
                     model.iter_mut().for_each(|m| m.2 = true);
                 }
                 Act::DropBefore(sequence) => {
-                    if let Some(gone) = log.drop_before(sequence).expect("drops") {
-                        prop_assert!(gone.sequences.end <= sequence);
-                        model.retain(|(s, ..)| *s >= gone.sequences.end);
-                    }
+                    log.drop_before(sequence).expect("drops");
+                    let first = log.first_sequence();
+                    let mut gone = model.iter().filter(|(s, ..)| *s < first);
+                    prop_assert!(gone.all(|(s, ..)| *s < sequence));
+                    model.retain(|(s, ..)| *s >= first);
                 }
                 Act::Rotate => log.rotate(8).expect("rotates"),
                 Act::Reopen => {

@@ -19,7 +19,7 @@ use crate::pipeline::Now;
 use folder::{lock, make_private};
 use nix::fcntl::Flock;
 use record::Stored;
-use state::{State, boot_id};
+use state::{Point, State, boot_id};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -63,7 +63,10 @@ pub struct Spool {
     memory_first: u64,
     /// Ended transactions that went to disk.
     total: u64,
-    in_flight: Option<InFlight>,
+    /// Somebody is sending what is in flight.
+    is_sending: bool,
+    /// About what lies behind the live point.
+    live_bytes: u64,
     /// After a failed write, when to try again.
     retry_ms: u64,
     /// The disk's free space is below the floor: the log may not grow beyond this.
@@ -72,15 +75,6 @@ pub struct Spool {
     born: VecDeque<(u64, i64)>,
     /// The owner's clocks when it called last.
     now: Now,
-}
-
-/// A batch that somebody is sending.
-struct InFlight {
-    end: u64,
-    /// `total` there.
-    end_total: u64,
-    /// Records behind it are gone: where sending goes on, and `total` there.
-    jump: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -112,7 +106,8 @@ impl Spool {
             memory_bytes: 0,
             memory_first: 1,
             total: 0,
-            in_flight: None,
+            is_sending: false,
+            live_bytes: 0,
             retry_ms: 0,
             ceiling: None,
             born: VecDeque::new(),
@@ -138,15 +133,6 @@ impl Spool {
             durable: false,
             read_only: false,
         };
-        let mut total = 0;
-        let (mut log, recovery) = Log::open(Disk, dir, options, |_, bytes| {
-            if let Ok(record) = Stored::decode(bytes) {
-                total = record.total + u64::from(record.transactions);
-                known.learn(record);
-            }
-        })
-        .map_err(io::Error::other)?;
-        known.note_damage(dir, &recovery);
         let state_file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -156,19 +142,41 @@ impl Spool {
             .custom_flags(libc::O_NOFOLLOW)
             .open(dir.join("state"))?;
         let boot = boot_id();
-        let mut state = State::read(&state_file).unwrap_or_else(|| State {
-            cursor: log.first_sequence(),
-            ..State::new(boot)
-        });
-        if state.in_flight_end == 0 {
+        let found = State::read(&state_file);
+        let is_new = found.is_none();
+        let mut state = found.unwrap_or_else(|| State::new(boot));
+        let (mut total, mut live_bytes) = (0, 0);
+        let mut first = None;
+        let (mut log, recovery) = Log::open(Disk, dir, options, |sequence, bytes| {
+            if let Ok(record) = Stored::decode(bytes) {
+                let before = record.total;
+                first.get_or_insert(Point {
+                    record: sequence,
+                    total: before,
+                });
+                total = before + u64::from(record.transactions);
+                known.learn(record);
+            }
+            if sequence >= state.live.record {
+                live_bytes += bytes.len() as u64;
+            }
+        })
+        .map_err(io::Error::other)?;
+        known.note_damage(dir, &recovery);
+        if let Some(first) = first.filter(|_| is_new) {
+            state.live = first;
+        }
+        if state.in_flight.is_none() {
             state.leap_after_reboot(boot);
         }
-        log.skip_to(state.cursor.max(state.in_flight_end));
+        // Records in flight may never have been on disk; they lie before the live point, like all in flight.
+        log.skip_to(state.live.record);
         let memory_first = log.next_sequence();
         let mut spool = Self {
             limits,
+            total: total.max(state.live.total),
             state,
-            total: total.max(state.cursor_total),
+            live_bytes,
             memory_first,
             now,
             disk: Some(OnDisk {
@@ -186,6 +194,7 @@ impl Spool {
             .as_ref()
             .map_or(0, |disk| disk.log.first_sequence());
         spool.dropped(first, Cause::SpoolFull);
+        spool.give_up_what_cannot_be_sent_again();
         spool.save();
         Ok(Some(spool))
     }
@@ -199,8 +208,8 @@ impl Spool {
     }
 
     /// First record that the server does not have.
-    pub const fn cursor(&self) -> u64 {
-        self.state.cursor
+    pub fn cursor(&self) -> u64 {
+        self.state.cursor()
     }
 
     /// Behind the last record.
@@ -214,7 +223,12 @@ impl Spool {
 
     /// Everything is acknowledged.
     pub fn is_drained(&self) -> bool {
-        self.state.cursor >= self.end() && self.in_flight.is_none()
+        self.cursor() >= self.end()
+    }
+
+    /// There is more to send than what comes in now.
+    pub fn has_backlog(&self) -> bool {
+        !self.state.backlog.is_empty()
     }
 
     /// Bytes on disk and in memory.
@@ -228,6 +242,7 @@ impl Spool {
         self.now = now;
         for record in records {
             self.memory_bytes += record.bytes();
+            self.live_bytes += record.bytes() as u64;
             self.memory.push_back(Waiting {
                 bytes: record.bytes(),
                 record,

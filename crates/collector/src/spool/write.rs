@@ -1,6 +1,7 @@
 //! The writing side: from memory to the log, and what has to go to make room.
 
 use super::record::Stored;
+use super::state::{Point, Stretch};
 use super::{Cause, KEPT_BYTES, RETRY_MS, Spool, Waiting};
 use crate::pipeline::Now;
 use std::io;
@@ -95,31 +96,49 @@ impl Spool {
 
     /// Records below `end` are gone: counts those that neither the server nor the owner of a batch has.
     pub(super) fn dropped(&mut self, end: u64, cause: Cause) {
-        self.born.retain(|(first, _)| *first >= end);
-        let (kept, kept_total) = match &self.in_flight {
-            Some(batch) => batch.jump.unwrap_or((batch.end, batch.end_total)),
-            None => (self.state.cursor, self.state.cursor_total),
-        };
-        if end <= kept {
+        self.forget_ages();
+        let backlog = self.state.backlog.first();
+        let first = backlog.map_or(self.state.live, |stretch| stretch.from);
+        if end <= first.record {
             return;
         }
-        let total = self.total_at(end);
-        let lost = total.saturating_sub(kept_total);
-        match cause {
-            Cause::SpoolFull => self.state.losses.spool_full += lost,
-            Cause::DiskFull => self.state.losses.disk_full += lost,
-            Cause::Damaged => self.state.losses.damaged += lost,
+        let end = Point {
+            record: end,
+            total: self.total_at(end),
+        };
+        let mut lost = 0;
+        for stretch in &mut self.state.backlog {
+            let gone = Stretch {
+                from: stretch.from,
+                to: end.clamp(stretch.from, stretch.to),
+            };
+            lost += gone.transactions();
+            stretch.from = gone.to;
         }
-        match &mut self.in_flight {
-            Some(batch) => batch.jump = Some((end, total)),
-            None => {
-                (self.state.cursor, self.state.cursor_total) = (end, total);
-                if self.state.in_flight_end != 0 && self.state.in_flight_end <= end {
-                    self.state.next_number();
-                }
-            }
+        self.state.backlog.retain(|stretch| !stretch.is_empty());
+        if self.state.live.record < end.record {
+            lost += end.total.saturating_sub(self.state.live.total);
+            self.state.live = end;
+            self.live_bytes = self.live_bytes.min(self.bytes());
         }
+        self.count_lost(cause, lost);
         self.save();
+    }
+
+    pub(super) fn count_lost(&mut self, cause: Cause, transactions: u64) {
+        let losses = &mut self.state.losses;
+        *match cause {
+            Cause::SpoolFull => &mut losses.spool_full,
+            Cause::DiskFull => &mut losses.disk_full,
+            Cause::Damaged => &mut losses.damaged,
+        } += transactions;
+    }
+
+    fn forget_ages(&mut self) {
+        if let Some(disk) = &self.disk {
+            let kept: Vec<u64> = disk.log.files().map(|file| file.sequences.start).collect();
+            self.born.retain(|(first, _)| kept.contains(first));
+        }
     }
 
     /// Ended transactions on disk before the record `sequence`.
@@ -147,18 +166,17 @@ impl Spool {
         }
     }
 
-    /// Files all of whose records the server has.
+    /// Files all of whose records the server has, between what it lacks as well.
     pub(super) fn drop_sent(&mut self) {
         let now = self.now;
-        let cursor = self.state.cursor;
+        let state = &self.state;
         let Some(disk) = &mut self.disk else { return };
-        if cursor >= disk.log.next_sequence() && disk.log.bytes() > KEPT_BYTES {
+        if state.cursor() >= disk.log.next_sequence() && disk.log.bytes() > KEPT_BYTES {
             // What cannot be removed now is removed later.
             let _kept = disk.log.rotate(now.wall_us as i64);
         }
-        if let Ok(Some(gone)) = disk.log.drop_before(cursor) {
-            self.born.retain(|(first, _)| *first >= gone.sequences.end);
-        }
+        let _kept = disk.log.keep_files(|records| state.is_unsent(records));
+        self.forget_ages();
         self.note_age(now);
     }
 }
