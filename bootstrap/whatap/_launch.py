@@ -13,7 +13,7 @@ listeners = []
 class Launch(object):
     """Where the instance is, and the launch's options."""
 
-    __slots__ = ('name', 'token', 'home', 'bin', 'pid', 'text')
+    __slots__ = ('name', 'token', 'home', 'bin', 'pid', 'logs', 'text')
 
     def __init__(self, text, pairs):
         self.text = text
@@ -22,6 +22,7 @@ class Launch(object):
         self.home = pairs.get('_home')
         self.bin = pairs.get('_bin')
         self.pid = pairs.get('_pid')
+        self.logs = pairs.get('_hook') or (self.home and self.home + '/logs')
 
 
 launch = None

@@ -13,12 +13,11 @@ _said = set()
 
 def note(text):
     """Appends one line, each text once. Never raises, never waits, follows no link, writes into nobody else's directory."""
-    home = _launch.launch.home if _launch.launch is not None else None
-    if not home or text in _said or len(_said) >= MAX_LINES:
+    directory = _launch.launch.logs if _launch.launch is not None else None
+    if not directory or text in _said or len(_said) >= MAX_LINES:
         return
     _said.add(text)
     try:
-        directory = home + '/logs'
         status = posix.lstat(directory)
         if status.st_mode & 0o170000 != 0o040000 or status.st_uid not in (posix.geteuid(), 0):
             return

@@ -3,6 +3,7 @@
 //! Nothing here waits for anybody. At the return of [`ensure`] the caller has no child, no descriptor and no thread
 //! more than before; the application may connect at once, the backlog waits.
 
+use crate::home;
 use crate::instance::{self, Peer};
 use crate::memory;
 use crate::secrets;
@@ -115,6 +116,11 @@ pub fn ensure(mut plan: Plan<'_>) -> Result<Ensured, EnsureError> {
     plan.launch.set_fact("_home", plan.home.to_string_lossy());
     plan.launch.set_fact("_bin", plan.program.to_string_lossy());
     plan.launch.set_fact("_pid", plan.pid.to_string());
+    // Where the tracers' log is, if it is not where everybody looks first.
+    let logs = home::logs(plan.home, plan.launch.logs().as_deref()).directory;
+    if let Some(logs) = logs.filter(|logs| *logs != plan.home.join("logs")) {
+        plan.launch.set_fact("_hook", logs.to_string_lossy());
+    }
     // The watchdog tells the instance too, should the backlog be full.
     let _unregistered = register(&name, &plan.launch, plan.command);
     let task = Task {

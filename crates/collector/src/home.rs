@@ -23,6 +23,44 @@ pub fn directory(home: &Path, name: &str) -> io::Result<PathBuf> {
     Ok(private)
 }
 
+/// Where log files go, and why that is not where they should.
+#[derive(Debug)]
+pub struct Logs {
+    pub directory: Option<PathBuf>,
+    /// Begins with the code that run-books name.
+    pub problem: Option<String>,
+}
+
+/// The directory for logs: the one that the user named, else `logs` of the home, else a private one.
+pub fn logs(home: &Path, wanted: Option<&Path>) -> Logs {
+    let first = wanted.map_or_else(|| home.join("logs"), |dir| home.join(dir));
+    let parent = first.parent().unwrap_or(home);
+    let existed = fs::symlink_metadata(&first).is_ok();
+    let tried = match fs::canonicalize(parent) {
+        Err(error) => Err(error),
+        Ok(_) if !is_safe(parent) => Err(io::Error::other("others can replace it")),
+        Ok(_) => usable(&first),
+    };
+    let Err(error) = tried else {
+        return Logs {
+            directory: Some(first),
+            problem: None,
+        };
+    };
+    let directory = directory(home, "logs").ok();
+    let code = if existed {
+        "LOGGING ERROR"
+    } else {
+        "LOG FILE ERROR"
+    };
+    let instead = directory.as_ref().map_or_else(
+        || "no log is written".to_owned(),
+        |directory| format!("writing to {} instead", directory.display()),
+    );
+    let problem = Some(format!("{code} {}: {error}; {instead}", first.display()));
+    Logs { directory, problem }
+}
+
 /// What [`directory`] would give, without making anything.
 pub fn planned(home: &Path, name: &str) -> io::Result<PathBuf> {
     let wanted = home.join(name);

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use whatap_conf::{Files, Launch, Reader, Resolved, Stamp, escape, resolve_launch};
+use whatap_conf::{Files, Launch, Opt, Reader, Reload, Resolved, Stamp, escape, resolve_launch};
 
 /// Different launches that are told apart; more share the instance's own options.
 const MAX_LAUNCHES: usize = 1_000;
@@ -137,6 +137,41 @@ fn block(resolved: &Resolved) -> String {
     block
 }
 
+/// A launch whose files were read again.
+#[derive(Debug)]
+pub struct Renewed {
+    pub launch: Rc<str>,
+    pub changed: Vec<&'static Opt>,
+    /// What is wrong with the files now, one line each.
+    pub findings: Vec<String>,
+}
+
+impl Renewed {
+    /// One line that names what changed and when that counts.
+    pub fn line(&self) -> Option<String> {
+        let of = |class: Reload| {
+            let names = self.changed.iter().filter(|option| option.reload == class);
+            names
+                .map(|option| option.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let classes = [
+            ("in force now", of(Reload::Hot)),
+            ("from the next connection", of(Reload::Reconnect)),
+            (
+                "only after a restart of the application",
+                of(Reload::Restart),
+            ),
+        ];
+        let parts = classes.into_iter().filter(|(_, names)| !names.is_empty());
+        let parts: Vec<String> = parts
+            .map(|(when, names)| format!("{when}: {names}"))
+            .collect();
+        (!parts.is_empty()).then(|| format!("configuration changed; {}", parts.join("; ")))
+    }
+}
+
 /// All launches by their text.
 #[derive(Debug)]
 pub struct Launches {
@@ -183,17 +218,22 @@ impl Launches {
     }
 
     /// Reads changed files again; returns the launches whose options are new. Forgets launches that nobody uses.
-    pub fn refresh(&mut self, force: bool) -> Vec<Rc<str>> {
+    pub fn refresh(&mut self, force: bool) -> Vec<Renewed> {
         self.known.retain(|key, _| Rc::strong_count(key) > 1);
         let own = std::iter::once((&self.own_key, &mut self.own));
-        let mut changed = Vec::new();
+        let mut renewed = Vec::new();
         for (key, options) in self.known.iter_mut().chain(own) {
             if force || options.has_changed() {
-                *options = Options::of(options.launch.clone(), &self.home);
-                changed.push(key.clone());
+                let new = Options::of(options.launch.clone(), &self.home);
+                renewed.push(Renewed {
+                    launch: key.clone(),
+                    changed: new.resolved.changes(&options.resolved).collect(),
+                    findings: new.resolved.findings_to_log(),
+                });
+                *options = new;
             }
         }
-        changed
+        renewed
     }
 }
 

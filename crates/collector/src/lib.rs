@@ -27,3 +27,10 @@ mod step_sums;
 pub mod transactions;
 pub mod uplink;
 pub mod watch;
+
+/// This host's name, as far as it can be printed.
+pub(crate) fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok();
+    let name = name.and_then(|name| name.into_string().ok());
+    name.unwrap_or_default()
+}

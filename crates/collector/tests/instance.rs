@@ -216,6 +216,92 @@ fn a_changed_file_reaches_running_tracers() {
     wait_until("the option", || {
         tracer.ask("options").contains("profile_step_max_count=77;")
     });
+    assert!(
+        home.log()
+            .contains("configuration changed; in force now: profile_step_max_count\n"),
+        "{}",
+        home.log()
+    );
+}
+
+/// Each class of options, each way in which a file changes.
+#[test]
+fn l23_every_change_of_the_file_counts_within_seconds_and_is_told_once() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    let value = |home: &Home, key: &str| {
+        let options = home.request(&Message::new("options"));
+        options.and_then(|options| options.value(key).map(str::to_owned))
+    };
+    let becomes = |home: &Home, key: &str, expected: &str| {
+        let started = Instant::now();
+        wait_until(key, || value(home, key).as_deref() == Some(expected));
+        started.elapsed()
+    };
+    let file = home.path().join("whatap.conf");
+    home.conf("profile_basetime=1\napp_name=shop\nhook_method_patterns=m:f\nlisence=x\n");
+    becomes(&home, "profile_basetime", "1");
+    let log = home.log();
+    let line = "configuration changed; in force now: profile_basetime; \
+                from the next connection: app_name; \
+                only after a restart of the application: hook_method_patterns\n";
+    assert_eq!(log.matches(line).count(), 1, "{log}");
+    assert!(log.contains("did you mean `license`?"), "{log}");
+
+    // An older file of the same size is put back by an atomic replacement.
+    let backup = home.path().join("backup");
+    fs::copy(&file, &backup).unwrap();
+    home.conf("profile_basetime=2\napp_name=shop\nhook_method_patterns=m:f\nlisence=x\n");
+    becomes(&home, "profile_basetime", "2");
+    let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(&backup).unwrap().set_modified(old).unwrap();
+    fs::rename(&backup, &file).unwrap();
+    becomes(&home, "profile_basetime", "1");
+
+    // A removed key, and then a removed file: back to the defaults, in the tracer too.
+    home.conf("app_name=shop\nprofile_step_max_count=5\n");
+    becomes(&home, "profile_basetime", "500");
+    wait_until("the tracer's option", || {
+        tracer.ask("options").contains("profile_step_max_count=5;")
+    });
+    home.conf("app_name=shop\n");
+    wait_until("the tracer's default", || {
+        tracer
+            .ask("options")
+            .contains("profile_step_max_count=1000;")
+    });
+    fs::remove_file(&file).unwrap();
+    becomes(&home, "app_name", "");
+    // Unreadable is not absent: the log says so.
+    fs::create_dir(&file).unwrap();
+    wait_until("the code", || home.log().contains("CONF READ ERROR"));
+    fs::remove_dir(&file).unwrap();
+    home.conf("");
+}
+
+#[test]
+fn hangup_reads_everything_again_and_opens_the_log_anew() {
+    let home = Home::new();
+    let _tracer = home.tracer();
+    let moved = home.path().join("moved.log");
+    let log = || {
+        let mut files = fs::read_dir(home.path().join("logs")).unwrap();
+        let ours = |name: &str| name.starts_with("whatap-boot-");
+        files.find_map(|file| {
+            let file = file.unwrap().path();
+            ours(&file.file_name()?.to_string_lossy()).then_some(file)
+        })
+    };
+    fs::rename(log().unwrap(), &moved).unwrap();
+    home.conf("profile_rate=3\n");
+    // The holder passes it on.
+    end(home.holder(), Signal::SIGHUP);
+    wait_until("a new file", || {
+        log().is_some_and(|file| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.contains("in force now: profile_rate")
+        })
+    });
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Files {
     pub config: PathBuf,
     /// The nearest `pyproject.toml`, if it may be believed.
     pub project: Option<PathBuf>,
+    /// The directory for logs that `WHATAP_LOGS` names, absolute; none: `logs` in the home.
+    pub logs: Option<PathBuf>,
 }
 
 /// Why this directory is the home.
@@ -68,12 +70,14 @@ impl Files {
         };
         let home = spelled_once(&home);
         let config = config_file(&home, env);
+        let logs = env.set("WHATAP_LOGS").map(|dir| cwd.join(dir));
         (
             Self {
                 home,
                 from,
                 config,
                 project,
+                logs,
             },
             findings,
         )
@@ -88,6 +92,7 @@ impl Files {
             from: HomeFrom::Launch,
             config,
             project: launch.project(),
+            logs: launch.logs(),
         })
     }
 
@@ -100,6 +105,9 @@ impl Files {
         }
         if let Some(project) = self.project.as_deref().filter(|p| project::mentions_us(p)) {
             fact("_project", project);
+        }
+        if let Some(logs) = &self.logs {
+            fact("_logs", logs);
         }
     }
 

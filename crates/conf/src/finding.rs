@@ -13,6 +13,9 @@ pub enum Severity {
     Error,
 }
 
+/// How the message about a file that is there and cannot be read begins.
+pub(crate) const UNREADABLE: &str = "cannot be read";
+
 /// One thing that is wrong, where it is, and what was used instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -35,6 +38,10 @@ impl Finding {
             key: key.into(),
             message: message.into(),
         }
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.key.is_empty() && self.line == 0 && self.message.starts_with(UNREADABLE)
     }
 
     pub(crate) fn at(mut self, file: impl Into<PathBuf>, line: u32) -> Self {

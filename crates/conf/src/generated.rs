@@ -86,6 +86,8 @@ fn documentation() -> String {
         "| `WHATAP_HOME` | The home: the directory of `whatap.conf`, `logs/` and `spool/`. |\n",
         "| `WHATAP_HOME_BATCH` | The home of `whatap-start-batch-agent`. |\n",
         "| `WHATAP_CONFIG` | Another name for `whatap.conf`, for all programs alike; relative to the home or `WHATAP_CONFIG_HOME`. |\n",
+        "| `WHATAP_CONFIG_HOME` | The directory of that file, if it is not the home. |\n",
+        "| `WHATAP_LOGS` | The directory for logs, if it is not `logs/` in the home. |\n",
         "| `WHATAP_BOOTSTRAP_DIR` | The directory that holds our `sitecustomize.py`, taken as it is. |\n",
         "| `WHATAP_BANNER` | `1`: the launcher prints version, home, configuration file and logs on stderr. |\n",
     ));

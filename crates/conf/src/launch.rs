@@ -141,6 +141,11 @@ impl Launch {
         self.get("_config").map(PathBuf::from)
     }
 
+    /// The directory that the user named for logs.
+    pub fn logs(&self) -> Option<PathBuf> {
+        self.get("_logs").map(PathBuf::from)
+    }
+
     /// The `pyproject.toml` whose `[tool.whatap]` counts for this launch.
     pub fn project(&self) -> Option<PathBuf> {
         self.get("_project").map(PathBuf::from)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::compat::OTHERS;
 use crate::env::Env;
 use crate::files::{Files, HomeFrom, default_home, local_server_data_dir};
-use crate::finding::{Finding, Severity, printable};
+use crate::finding::{Finding, Severity, UNREADABLE, printable};
 use crate::launch::Launch;
 use crate::licence;
 use crate::nearest::nearest;
@@ -92,6 +92,7 @@ impl Default for Resolved {
             home,
             from: HomeFrom::Default,
             project: None,
+            logs: None,
         };
         Layers::default().settle(&files)
     }
@@ -203,6 +204,21 @@ impl Resolved {
         }
     }
 
+    /// What the log must say about the files, one line each. An unreadable file has the code that run-books name.
+    pub fn findings_to_log(&self) -> Vec<String> {
+        let matter = self
+            .findings
+            .iter()
+            .filter(|f| f.severity >= Severity::Warning);
+        matter
+            .take(MOST_LOGGED)
+            .map(|f| match f.is_unreadable() {
+                true => format!("CONF READ ERROR {f}"),
+                false => format!("configuration: {f}"),
+            })
+            .collect()
+    }
+
     /// The names of options whose values differ, with the ones that need a restart marked by the option itself.
     pub fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'static Opt> + 'a {
         let differs = |(o, (a, b)): (&'static Opt, (&Effective, &Effective))| {
@@ -266,7 +282,7 @@ impl Layers {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                let message = format!("cannot be read: {}; going on without it", why(&error));
+                let message = format!("{UNREADABLE}: {}; going on without it", why(&error));
                 return self
                     .findings
                     .push(Finding::new(Severity::Error, "", message).at(path, 0));
@@ -542,6 +558,9 @@ fn is_variable(name: &str) -> bool {
         .iter()
         .any(|o| o.variable() == name || o.env.contains(&name))
 }
+
+/// Findings that a log gets at a time.
+const MOST_LOGGED: usize = 20;
 
 /// Variables of ours that are no options.
 const NOT_OPTIONS: &[&str] = &[

@@ -187,6 +187,7 @@ impl Collector {
         } else {
             pid
         };
+        let (service, instance) = self.names(launch, shown_pid);
         RingInfo {
             ring,
             pid,
@@ -195,11 +196,18 @@ impl Collector {
             runtime: text("runtime"),
             version: text("version"),
             host: self.host.clone(),
-            service: options.resolved.app_name().to_owned(),
-            instance: options.instance(&self.host, shown_pid),
+            service,
+            instance,
             home: self.home.clone(),
             policy: options.policy.clone(),
         }
+    }
+
+    /// The application and the instance of a process.
+    pub(crate) fn names(&self, launch: &str, pid: u32) -> (String, String) {
+        let options = self.launches.options(launch);
+        let application = options.resolved.app_name().to_owned();
+        (application, options.instance(&self.host, pid))
     }
 
     /// Asks the watchdog to keep a duplicate; its answer lets the tracer have the ring.

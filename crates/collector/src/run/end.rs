@@ -91,9 +91,9 @@ impl Collector {
         self.desk.close_to_tracers();
         self.welcome();
         self.journal.line(if sent {
-            "left, everything sent"
+            "WA211-01 left, everything sent"
         } else {
-            "left, the rest waits in the spool"
+            "WA211-01 left, the rest waits in the spool"
         });
         let done = self.leaving.as_ref().is_some_and(|leaving| leaving.done);
         self.desk.farewell(done);

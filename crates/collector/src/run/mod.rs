@@ -41,6 +41,7 @@ const OPTIONS_MS: u64 = 2_000;
 const LIFE_MS: u64 = 1_000;
 const STACKS_MS: u64 = 1_000;
 const MARKS_MS: u64 = 30_000;
+const LOGS_MS: u64 = 60_000;
 /// One commit holds about this much; more is committed within the same turn.
 const COMMIT_BYTES: u64 = 4 << 20;
 /// How long a leaving collector waits for its clients, and then for the server.
@@ -169,6 +170,7 @@ struct Timers {
     options: u64,
     life: u64,
     marks: u64,
+    logs: u64,
 }
 
 /// Says once for each period that it is over.
@@ -219,7 +221,7 @@ impl Collector {
             )?,
             None => open_doors(&epoll, &listener)?,
         }
-        let journal = Journal::open(&home, "collector");
+        let journal = Journal::open(&home, launch.logs().as_deref(), "collector");
         let log = journal.clone();
         std::panic::set_hook(Box::new(move |panic| {
             log.line(&format!("our own fault: {panic}"))
@@ -227,16 +229,13 @@ impl Collector {
         let launches = Launches::new(&home, &launch);
         let started = Instant::now();
         let back = Back::open(&home, &launches, &journal, now_since(started))?;
-        let host = nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_default();
+        let host = crate::host_name();
         journal.line(&format!(
             "{} started for {}",
             whatap_conf::VERSION,
             home.display()
         ));
-        Ok(Self {
+        let collector = Self {
             launch,
             home,
             host,
@@ -261,7 +260,28 @@ impl Collector {
             idle_since_ms: None,
             marked: false,
             started,
-        })
+        };
+        collector.introduce();
+        Ok(collector)
+    }
+
+    /// What people look for at the beginning of a log.
+    fn introduce(&self) {
+        let own = &self.launches.own().resolved;
+        self.keep_journal();
+        let config = own.files.config.display();
+        self.journal.line(&format!("WA214 config loaded: {config}"));
+        for finding in own.findings_to_log() {
+            self.journal.line(&finding);
+        }
+        let hook = |text: String| self.journal.hook_line(&text);
+        hook(format!(
+            "WA000 agent start, version {}",
+            whatap_conf::VERSION
+        ));
+        hook(format!("WHATAP_HOME: {}", self.home.display()));
+        hook(format!("Config: {config}"));
+        hook(format!("Logs: {}", self.journal.place()));
     }
 
     pub(crate) fn now(&self) -> Now {

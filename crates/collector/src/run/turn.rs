@@ -2,8 +2,9 @@
 
 use super::{
     ACCOUNT_MS, ACTIVE_MS, BUSY_MS, COMMIT_BYTES, Collector, FIGURES_MS, HEARTBEAT_MS, IDLE_MS,
-    LIFE_MS, OPTIONS_MS, STACKS_MS, is_due,
+    LIFE_MS, LOGS_MS, OPTIONS_MS, STACKS_MS, is_due,
 };
+use crate::launches::Renewed;
 use crate::pipeline::{Now, ProcessFigures, SlotSnapshot};
 use crate::rings::Ring;
 use std::collections::HashMap;
@@ -137,6 +138,9 @@ impl Collector {
             self.desk.tidy(now);
             self.look_for_clients(now);
         }
+        if is_due(&mut self.timers.logs, now, LOGS_MS) {
+            self.journal.tidy();
+        }
         if self.may_start_server() && self.back.wants_server() {
             let data_dir = self.launches.own().resolved.local_server_data_dir();
             self.desk.ask_for_server(now, &data_dir);
@@ -196,19 +200,45 @@ impl Collector {
     }
 
     pub(super) fn refresh_options(&mut self, force: bool) {
-        let changed = self.launches.refresh(force);
-        if changed.is_empty() {
+        let renewed = self.launches.refresh(force);
+        if renewed.is_empty() {
             return;
         }
-        for ring in self.rings.values_mut() {
-            let options = self.launches.options(&ring.launch);
-            if changed.contains(&ring.launch) {
-                ring.info.policy = options.policy.clone();
-                ring.tell(options);
-            }
+        for line in renewed.iter().filter_map(Renewed::line) {
+            self.journal.line(&line);
         }
-        let own = self.launches.own();
-        self.journal.keep_days(own.resolved.count("log_keep_days"));
-        self.back.change(own);
+        for finding in renewed.iter().flat_map(|one| &one.findings) {
+            self.journal.line(finding);
+        }
+        let ids: Vec<u64> = self.rings.keys().copied().collect();
+        for id in ids {
+            self.renew(id, &renewed);
+        }
+        self.keep_journal();
+        self.back.change(self.launches.own());
+    }
+
+    fn renew(&mut self, id: u64, renewed: &[Renewed]) {
+        let Some(ring) = self.rings.get(&id) else {
+            return;
+        };
+        if renewed.iter().any(|one| one.launch == ring.launch) {
+            let (service, instance) = self.names(&ring.launch, ring.info.pid);
+            let options = self.launches.options(&ring.launch);
+            let Some(ring) = self.rings.get_mut(&id) else {
+                return;
+            };
+            ring.info.policy = options.policy.clone();
+            (ring.info.service, ring.info.instance) = (service, instance);
+            ring.tell(options);
+        }
+    }
+
+    /// How the log is kept is an option too.
+    pub(super) fn keep_journal(&self) {
+        let own = &self.launches.own().resolved;
+        self.journal
+            .keep(own.count("log_keep_days"), own.bool("log_rotation_enabled"));
+        self.journal.tidy();
     }
 }

@@ -414,7 +414,7 @@ impl Sender {
             self.told.clear();
         }
         if !self.told.contains(&state) {
-            (self.log)(&format!("uplink: {state}"));
+            (self.log)(&format!("uplink: {state}{}", state.code()));
             if self.told.len() < MAX_TOLD {
                 self.told.push(state.clone());
             }

@@ -87,6 +87,21 @@ impl State {
     }
 }
 
+impl State {
+    /// What run-books search the log for.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::Connected { .. } => " [WA174]",
+            Self::LicenceUnknown(_)
+            | Self::NotResolved(_)
+            | Self::Refused(_)
+            | Self::TimedOut(_)
+            | Self::Foreign { .. } => " [check license or whatap.server.host]",
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,12 +3,15 @@
 //! A line that repeats is written once a minute with the number of repetitions, and of lines that differ in numbers only a
 //! few. A failing write is counted, never raised.
 
+mod files;
+mod text;
+
 use crate::home;
+use files::{DAY_MS, Folder, MAX_FILE_BYTES};
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,10 +22,6 @@ const QUIET_MS: u64 = 60_000;
 const MAX_ALIKE: u32 = 20;
 /// Shapes that are remembered for that.
 const MAX_SHAPES: usize = 256;
-/// A day's file does not grow beyond this.
-const MAX_FILE_BYTES: u64 = 20 << 20;
-const MAX_LINE_BYTES: usize = 2_000;
-const DAY_MS: u64 = 86_400_000;
 
 /// Writes log lines; clones write to the same file.
 #[derive(Clone, Debug)]
@@ -32,9 +31,9 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Inner {
-    directory: Option<PathBuf>,
-    who: &'static str,
-    keep_days: u64,
+    folder: Option<Folder>,
+    /// Host and program, as each line shows them.
+    who: String,
     day: u64,
     file: Option<File>,
     bytes: u64,
@@ -53,15 +52,21 @@ struct Shape {
 }
 
 impl Journal {
-    pub fn open(home: &Path, who: &'static str) -> Self {
-        Self::over(home::directory(home, "logs").ok(), who)
+    /// Opens the log of this home, or of the directory that the user named; that it lies elsewhere is its first line.
+    pub fn open(home: &Path, wanted: Option<&Path>, who: &str) -> Self {
+        let logs = home::logs(home, wanted);
+        let journal = Self::over(logs.directory, who);
+        if let Some(problem) = logs.problem {
+            journal.line(&problem);
+        }
+        journal
     }
 
-    fn over(directory: Option<PathBuf>, who: &'static str) -> Self {
+    fn over(directory: Option<PathBuf>, who: &str) -> Self {
         let inner = Inner {
-            directory,
-            who,
-            keep_days: 7,
+            folder: directory.map(Folder::new),
+            // Homes on shared volumes have the logs of many hosts.
+            who: format!("{} {who}", crate::host_name()),
             day: 0,
             file: None,
             bytes: 0,
@@ -79,8 +84,34 @@ impl Journal {
         self.locked().to_stderr = true;
     }
 
-    pub fn keep_days(&self, days: u64) {
-        self.locked().keep_days = days.max(1);
+    /// The directory, for people.
+    pub fn place(&self) -> String {
+        let inner = self.locked();
+        let folder = inner.folder.as_ref();
+        folder.map_or_else(
+            || "nowhere".to_owned(),
+            |folder| folder.path().display().to_string(),
+        )
+    }
+
+    /// The options `log_keep_days` and `log_rotation_enabled`.
+    pub fn keep(&self, days: u64, daily: bool) {
+        let mut inner = self.locked();
+        let Some(folder) = &mut inner.folder else {
+            return;
+        };
+        folder.keep_days = days.max(1);
+        if folder.daily != daily {
+            folder.daily = daily;
+            inner.file = None;
+        }
+    }
+
+    /// Puts other days' files aside and removes old ones.
+    pub fn tidy(&self) {
+        if let Some(folder) = &self.locked().folder {
+            folder.tidy(now_ms());
+        }
     }
 
     /// Opens the file anew with the next line, as after a HUP.
@@ -90,10 +121,22 @@ impl Journal {
 
     /// One event.
     pub fn line(&self, text: &str) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_millis() as u64);
-        self.locked().line(text, now);
+        self.locked().line(text, now_ms());
+    }
+
+    /// A line of the tracers' log, for what people look for there.
+    pub fn hook_line(&self, text: &str) {
+        let mut inner = self.locked();
+        let line = inner.formatted(text, now_ms());
+        let file = inner.folder.as_ref().and_then(Folder::open_hook);
+        let room = |file: &File| {
+            file.metadata()
+                .is_ok_and(|meta| meta.len() < MAX_FILE_BYTES)
+        };
+        let written = file
+            .filter(room)
+            .is_some_and(|mut file| file.write_all(line.as_bytes()).is_ok());
+        inner.failed += u64::from(!written);
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -101,22 +144,22 @@ impl Journal {
     }
 }
 
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_millis() as u64)
+}
+
 impl Inner {
     fn line(&mut self, text: &str, now_ms: u64) {
         let Some(repeated) = self.is_due(text, now_ms) else {
             return;
         };
-        let mut line = format!(
-            "{} {}[{}] ",
-            timestamp(now_ms),
-            self.who,
-            std::process::id()
-        );
-        escape(text, &mut line);
+        let mut line = self.formatted(text, now_ms);
         if repeated > 0 {
-            let _infallible = write!(line, " ({repeated} more like it before)");
+            line.pop();
+            let _infallible = writeln!(line, " ({repeated} more like it before)");
         }
-        line.push('\n');
         if self.to_stderr {
             // Nobody may be listening there any more.
             let _closed = std::io::stderr().write_all(line.as_bytes());
@@ -125,6 +168,14 @@ impl Inner {
             self.failed += 1;
             self.file = None;
         }
+    }
+
+    fn formatted(&self, text: &str, now_ms: u64) -> String {
+        let time = text::timestamp(now_ms);
+        let mut line = format!("{time} {}[{}] ", self.who, std::process::id());
+        text::escape(text, &mut line);
+        line.push('\n');
+        line
     }
 
     /// How many such lines were held back, if this one is to be written.
@@ -156,14 +207,14 @@ impl Inner {
 
     fn write(&mut self, line: &str, now_ms: u64) -> Option<()> {
         let day = now_ms / DAY_MS;
-        if self.file.is_none() || self.day != day {
-            let directory = self.directory.as_ref()?;
-            let path = directory.join(file_name(now_ms));
-            let file = open(&path)?;
+        let folder = self.folder.as_ref()?;
+        let is_full = self.bytes >= MAX_FILE_BYTES;
+        if self.file.is_none() || (folder.daily && self.day != day) || (!folder.daily && is_full) {
+            let file = folder.open_boot(now_ms)?;
             self.bytes = file.metadata().ok()?.len();
             self.file = Some(file);
             self.day = day;
-            remove_old(directory, now_ms, self.keep_days);
+            folder.tidy(now_ms);
         }
         if self.bytes >= MAX_FILE_BYTES {
             return None;
@@ -173,99 +224,15 @@ impl Inner {
     }
 }
 
-/// A regular file that is not a link, and never a pipe that blocks us.
-fn open(path: &Path) -> Option<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(flags)
-        .open(path)
-        .ok()?;
-    let meta = file.metadata().ok()?;
-    (meta.is_file() && meta.nlink() == 1).then_some(file)
-}
-
-fn remove_old(directory: &Path, now_ms: u64, keep_days: u64) {
-    let oldest = file_name(now_ms.saturating_sub(keep_days.saturating_mul(DAY_MS)));
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let is_old = name.to_str().is_some_and(|name| {
-            name.len() == oldest.len()
-                && name.starts_with(PREFIX)
-                && name.ends_with(".log")
-                && *name < *oldest
-        });
-        if is_old {
-            let _next_day = fs::remove_file(entry.path());
-        }
-    }
-}
-
-const PREFIX: &str = "whatap-boot-";
-
-fn file_name(now_ms: u64) -> String {
-    let (year, month, day) = date(now_ms / DAY_MS);
-    format!("{PREFIX}{year:04}{month:02}{day:02}.log")
-}
-
-fn timestamp(now_ms: u64) -> String {
-    let (year, month, day) = date(now_ms / DAY_MS);
-    let ms = now_ms % DAY_MS;
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-        ms % 1000
-    )
-}
-
-/// Year, month and day of a day since 1970, by counting from March so that the leap day comes last.
-const fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400;
-    (if month <= 2 { year + 1 } else { year }, month, day)
-}
-
-/// One record is one line, and nothing in it can drive a terminal.
-fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        let bidi = matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || bidi {
-            let _infallible = write!(out, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            out.push(c);
-        }
-        if out.len() > MAX_LINE_BYTES {
-            return out.push('…');
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const NOON: u64 = 1_709_208_000_123; // 2024-02-29
 
     fn written(directory: &Path) -> String {
         fs::read_to_string(directory.join("whatap-boot-20240229.log")).unwrap_or_default()
-    }
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        assert_eq!(timestamp(NOON), "2024-02-29T12:00:00.123Z");
-        assert_eq!(file_name(NOON + DAY_MS), "whatap-boot-20240301.log");
-        assert_eq!(timestamp(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(date(951_782_400_000 / DAY_MS), (2000, 2, 29));
-        assert_eq!(date(4_107_542_400_000 / DAY_MS), (2100, 3, 1));
     }
 
     #[test]
@@ -315,35 +282,5 @@ mod tests {
         journal.locked().line("x", NOON);
         Journal::over(None, "test").locked().line("x", NOON);
         assert_eq!(journal.locked().failed, 1);
-    }
-
-    #[test]
-    fn old_files_go_and_nothing_else_does() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in [
-            "whatap-boot-20240101.log",
-            "whatap-boot-20240228.log",
-            "whatap-boot-x.log",
-            "mine.log",
-        ] {
-            fs::write(directory.path().join(name), "").unwrap();
-        }
-        Journal::over(Some(directory.path().into()), "test")
-            .locked()
-            .line("x", NOON);
-        let mut left: Vec<_> = fs::read_dir(directory.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        left.sort();
-        assert_eq!(
-            left,
-            [
-                "mine.log",
-                "whatap-boot-20240228.log",
-                "whatap-boot-20240229.log",
-                "whatap-boot-x.log"
-            ]
-        );
     }
 }
