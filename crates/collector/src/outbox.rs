@@ -288,7 +288,6 @@ impl Shared {
 
     fn old_batch(&mut self) -> Option<Batch> {
         let bytes = self.batch_bytes;
-        let bytes = self.batch_bytes;
         let adopted = self
             .adopted
             .iter_mut()
