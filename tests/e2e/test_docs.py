@@ -1,7 +1,8 @@
-"""Every command block of README.md and docs/*.md is typed as printed.
+"""Every command block of README.md and docs/ is typed as printed, and what the documents say about texts, options and files is true.
 
 A block is fenced with ```sh. The comment line right before it may say how to run it:
     <!-- run: until TEXT -->     it stays in the foreground: Ctrl-C once its output has TEXT; it must then end with 0
+    <!-- run: in the background until TEXT -->     it goes on while the following blocks run
     <!-- run: exits N -->        its exit status
     <!-- run: not here, REASON -->
 The blocks of one document run in order, in the checkout, as a user who has nothing: a home, data and cache directories of a scratch directory's.
@@ -23,12 +24,29 @@ from conftest import ROOT
 import stack
 
 BLOCK = re.compile(r"(?:<!-- run: (?P<how>.*?) -->\n)?```sh\n(?P<commands>.*?)```", re.S)
+FENCED = re.compile(r"(?:<!-- run: .*? -->\n)?```\w*\n.*?```", re.S)
 DOCUMENTS = [os.path.join(ROOT, "README.md")] + sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))
+TRANSLATED = sorted(glob.glob(os.path.join(ROOT, "docs", "*", "*.md")))
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as file:
+        return file.read()
 
 
 def blocks(document):
-    with open(document, encoding="utf-8") as file:
-        return [(match["how"] or "", match["commands"]) for match in BLOCK.finditer(file.read())]
+    return [(match["how"] or "", match["commands"]) for match in BLOCK.finditer(read(document))]
+
+
+def table(text, first):
+    """The first cells of the tables whose first heading is `first`."""
+    found, inside = [], False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        inside = bool(cells) and (inside or cells[0] == first)
+        if inside and cells[0] != first and not set(cells[0]) <= set("-"):
+            found.append(cells[0])
+    return found
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=os.path.basename)
@@ -45,15 +63,94 @@ def test_the_commands_of(document):
 
 
 def test_no_block_is_fenced_in_another_way():
-    for document in DOCUMENTS:
-        with open(document, encoding="utf-8") as file:
-            assert not re.search(r"```(bash|shell|console)\n", file.read()), document
+    for document in DOCUMENTS + TRANSLATED:
+        assert not re.search(r"```(bash|shell|console)\n", read(document)), document
+
+
+@pytest.mark.parametrize("document", TRANSLATED, ids=lambda path: os.path.relpath(path, ROOT))
+def test_a_translation_has_the_blocks_and_tables_of_its_original(document):
+    """So its commands are those that are run above."""
+    original, translation = read("docs", os.path.basename(document)), read(document)
+    assert FENCED.findall(translation) == FENCED.findall(original)
+    assert len(re.findall("^#", translation, re.M)) == len(re.findall("^#", original, re.M))
+    assert len(re.findall(r"^\|", translation, re.M)) == len(re.findall(r"^\|", original, re.M))
+    for english, korean in (("Line", "메시지"), ("Code", "코드"), ("Option", "옵션"), ("Exit status", "종료 상태")):
+        assert table(translation, korean) == table(original, english)
+
+
+def test_links_lead_somewhere():
+    for document in DOCUMENTS + TRANSLATED:
+        for link in re.findall(r"\]\(([^)#]+)\)", FENCED.sub("", read(document))):
+            if "://" not in link:
+                assert os.path.exists(os.path.join(os.path.dirname(document), link)), "%s: %s" % (document, link)
+
+
+def test_the_lines_that_are_explained_are_those_that_the_programs_print():
+    sources = glob.glob(os.path.join(ROOT, "crates", "*", "src", "**", "*.rs"), recursive=True) + glob.glob(
+        os.path.join(ROOT, "bootstrap", "whatap", "**", "*.py"), recursive=True)
+    printed = re.sub(r"\\\n\s*", "", "\n".join(read(path) for path in sources if os.sep + "doctor" + os.sep not in path))
+    lines = table(read("docs", "troubleshoot.md"), "Line")
+    assert len(lines) > 50
+    for line in lines:
+        for part in re.split("[…:;]", line.strip("`")):
+            assert part.strip(" ()") in printed, "%s is printed nowhere: %s" % (line, part)
+
+
+def test_options_and_variables_that_are_named_exist():
+    options = read("docs", "options.md")
+    for option in table(read("docs", "configure.md"), "Option"):
+        assert "| %s" % option in options, option
+    others = {"WHATAP_KEY", "WHATAP_SERVER_DATA_DIR", "WHATAP_LAUNCH", "WHATAP_AGENT"}
+    for document in ("install.md", "configure.md", "troubleshoot.md", "doctor.md"):
+        for variable in set(re.findall(r"\bWHATAP_[A-Z_]+[A-Z]\b", read("docs", document))) - others:
+            assert "`%s`" % variable in options, "%s: %s" % (document, variable)
+
+
+def test_the_docker_recipe_starts_a_traced_application():
+    """Without Docker: its lines in order, in a directory of its own, as process 1 would be started."""
+    recipe = re.search(r"```dockerfile\n(.*?)```", read("docs", "install.md"), re.S)[1]
+    scratch = tempfile.mkdtemp(prefix="whatap-docs-")
+    place = Place(scratch)
+    try:
+        words = []
+        for line in recipe.replace("=/whatap\n", "=%s/whatap\n" % scratch).splitlines():
+            what, rest = line.split(" ", 1)
+            if what == "ENV":
+                name, value = rest.split("=")
+                place.environment[name] = value
+            elif what == "RUN" and not rest.startswith("pip "):
+                place.run("", rest.replace("$WHATAP_KEY", "x21og000g40o4-xa1g7104gk2oc-xq3gf00000000"))
+            elif what in ("ENTRYPOINT", "CMD"):
+                words += json.loads(rest)
+        done = subprocess.run(words, env=place.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"served\n", b"")
+        status = subprocess.run(["whatap-doctor", "--json"], env=place.environment, stdout=subprocess.PIPE, timeout=60).stdout
+        assert "agent_runs" in [check["finding"] for check in json.loads(status)["checks"]]
+    finally:
+        place.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_the_unit_files_are_valid():
+    units = [unit for unit in re.findall(r"```ini\n(.*?)```", read("docs", "install.md"), re.S) if "ExecStart" in unit]
+    assert len(units) == 2
+    for unit in units:
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "example.service")
+            with open(path, "w") as file:
+                # What is not on this machine is not what is checked.
+                file.write(re.sub(r"(?<=ExecStart=)\S+", "/bin/true", re.sub(r"(?m)^(User|WorkingDirectory)=.*\n", "", unit)))
+            done = subprocess.run(["systemd-analyze", "verify", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+            complaints = [line for line in done.stdout.decode().splitlines() if "example.service" in line]
+            assert complaints == []
 
 
 class Place:
     """A user who has nothing configured and nothing running."""
 
     def __init__(self, scratch):
+        self.background = []
         self.environment = stack.clean_environment(
             HOME=os.path.join(scratch, "user"), XDG_DATA_HOME=os.path.join(scratch, "user", "data"), XDG_CACHE_HOME=os.path.join(scratch, "user", "cache"),
             WHATAP_HOME=os.path.join(scratch, "user", "home"), WHATAP_SERVER_DATA_DIR=os.path.join(scratch, "user", "server"),
@@ -65,33 +162,40 @@ class Place:
 
     def run(self, how, commands):
         expected = int(how[6:]) if how.startswith("exits ") else 0
+        stays = how.startswith("in the background ")
+        how = how[len("in the background "):] if stays else how
         until = how[6:].encode() if how.startswith("until ") else None
         output = tempfile.TemporaryFile()
         process = subprocess.Popen(["bash", "-euo", "pipefail", "-c", commands], cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
                                    stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                                    # As at a terminal: whoever runs the tests in the background has it ignored.
                                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        if stays:
+            self.background.append(process)
+            return self.wait_for(process, output, until, commands)
         try:
             if until:
-                self.interrupt_after(process, output, until, commands)
+                self.wait_for(process, output, until, commands)
+                time.sleep(1)
+                os.killpg(process.pid, signal.SIGINT)
             status = process.wait(900)
         finally:
             stack.end_group(process, 5)
         # A shell that is interrupted with its foreground program reports 130.
         assert status in ((expected, 130) if until else (expected,)), "%s\nexit %s:\n%s" % (commands, status, text(output))
 
-    def interrupt_after(self, process, output, until, commands):
+    def wait_for(self, process, output, until, commands):
         deadline = time.monotonic() + 900
         while until not in text(output).encode():
             assert process.poll() is None, "%s\nended with %s:\n%s" % (commands, process.returncode, text(output))
             assert time.monotonic() < deadline, "%s\nnever printed %r:\n%s" % (commands, until, text(output))
             time.sleep(0.2)
-        time.sleep(1)
-        os.killpg(process.pid, signal.SIGINT)
 
     def close(self):
         subprocess.run([os.path.join(stack.binaries(), "whatap-stop-agent"), "--timeout", "5"], env=self.environment, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, timeout=30)
+        for process in self.background:
+            stack.end_group(process, 15)
         info = os.path.join(self.environment["WHATAP_SERVER_DATA_DIR"], "server.json")
         if os.path.exists(info):
             with open(info) as file:
