@@ -103,3 +103,99 @@ test('a chart lists the range that is drawn over it', async ({ page, watched }) 
   await expect(page).toHaveURL(new RegExp(`from=${to - 6 * 5_000_000}&to=${to}`));
   await expect(status(page)).toContainText('transactions');
 });
+
+test.describe('on the hitmap', () => {
+  /** An hour ago nothing changes any more, and there was a lock in it. */
+  function withLock(): { from: number; to: number; lock: number } {
+    const second = Math.floor(Date.now() / 1000) - 900;
+    const lock = second - ((second - 200) % 240);
+    return { from: (lock - 300) * 1e6 - ((lock * 1e6) % 5e6), to: (lock + 300) * 1e6 - ((lock * 1e6) % 5e6), lock };
+  }
+
+  test('a vertical line is found, and its button lists it', async ({ page, watched }) => {
+    const { from, to, lock } = withLock();
+    await watched.open('normal', `#/?from=${from}&to=${to}`);
+    const chip = page.getByRole('list', { name: 'Shapes found' }).getByRole('button', { name: /slow ones ended together/ }).first();
+    await expect(chip).toBeVisible();
+    const said = (await chip.innerText()).match(/([\d,]+) slow/)![1]!;
+    expect(Number(said)).toBeGreaterThan(10);
+    await chip.click();
+    await expect(status(page)).toContainText(`${said} transactions`);
+    const params = new URLSearchParams(page.url().replace(/^.*\?/, ''));
+    expect(Math.abs(Number(params.get('from')) / 1e6 - lock)).toBeLessThan(300);
+    expect(Number(params.get('min_us'))).toBeGreaterThanOrEqual(1_000_000);
+  });
+
+  test('what stands out in a selection is named and leads to it', async ({ page, watched }) => {
+    const { from, to } = withLock();
+    await watched.open('normal', `#/?from=${from}&to=${to}`);
+    await page.getByRole('list', { name: 'Shapes found' }).getByRole('button', { name: /slow ones ended together/ }).first().click();
+    await page.getByRole('link', { name: 'What stands out' }).click();
+    const panel = page.getByRole('region', { name: 'What stands out' });
+    await expect(panel.getByRole('listitem').filter({ hasText: 'GET /orders/<int:id>' })).toContainText('instead of');
+    await watched.accessible();
+    await panel.getByRole('link', { name: 'GET /orders/<int:id>' }).click();
+    await expect(page).toHaveURL(/name=%2Forders/);
+    await expect(page.getByRole('row').nth(1)).toContainText('/orders/');
+  });
+
+  test('Ctrl and a drag mark what the next selection is compared with', async ({ page, watched }) => {
+    const { from, to } = withLock();
+    await watched.open('normal', `#/?from=${from}&to=${to}`);
+    const area = page.getByRole('application', { name: /Hitmap/ });
+    await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+    const box = (await area.boundingBox())!;
+    const drag = async (x: number, width: number) => {
+      await page.mouse.move(box.x + x, box.y + box.height - 24);
+      await page.mouse.down();
+      await page.mouse.move(box.x + x + width, box.y + box.height - 150, { steps: 4 });
+      await page.mouse.up();
+    };
+    await page.keyboard.down('Control');
+    await drag(80, 200);
+    await page.keyboard.up('Control');
+    await expect(page).toHaveURL(/vs=\d+-\d+-/);
+    await expect(page.locator('.hitmap .selection.other')).toBeVisible();
+    await drag(500, 150);
+    await expect(page.getByRole('region', { name: 'What stands out' })).toContainText('listed ones against');
+    await page.goBack();
+    await page.getByRole('button', { name: /^Compared with/ }).click();
+    await expect(page).not.toHaveURL(/vs=/);
+  });
+
+  test('time is moved with Shift, zoomed with Ctrl and the wheel, and a double click is live again', async ({ page, watched }) => {
+    const { from, to } = withLock();
+    await watched.open('normal', `#/?from=${from}&to=${to}`);
+    const area = page.getByRole('application', { name: /Hitmap/ });
+    await expect(area).toHaveAttribute('data-from', String(from));
+    const box = (await area.boundingBox())!;
+    const range = () => {
+      const params = new URLSearchParams(page.url().replace(/^.*\?/, ''));
+      return { from: Number(params.get('from')), to: Number(params.get('to')) };
+    };
+    await page.keyboard.down('Shift');
+    await page.mouse.move(box.x + 500, box.y + 100);
+    await page.mouse.down();
+    await page.mouse.move(box.x + 300, box.y + 100, { steps: 4 });
+    await page.mouse.up();
+    await page.keyboard.up('Shift');
+    await expect.poll(() => range().from).toBeGreaterThan(from);
+    expect(range().to - range().from).toBe(to - from);
+    // Without Ctrl the wheel belongs to the page.
+    const before = range();
+    await page.mouse.wheel(0, -50);
+    await page.keyboard.down('Control');
+    expect(range()).toEqual(before);
+    await page.mouse.wheel(0, -50);
+    await expect.poll(() => range().to - range().from).toBe((to - from) / 2);
+    await page.waitForTimeout(300);
+    await page.mouse.wheel(0, 50);
+    await page.keyboard.up('Control');
+    await expect.poll(() => range().to - range().from).toBe(to - from);
+    // The sky above is empty: 4.9 s without errors is rare, so errors alone leave the place empty.
+    await page.goto(page.url().replace(/#.*/, `#/?from=${from - 7_200_000_000}&to=${to - 7_200_000_000}`));
+    await expect(page.locator('.hitmap .counts')).toHaveText(/^0 /);
+    await area.dblclick({ position: { x: 400, y: 150 } });
+    await expect(page).not.toHaveURL(/from=/);
+  });
+});

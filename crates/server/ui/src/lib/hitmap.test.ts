@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { HitCell } from '../api/types';
-import { HitGrid, LEVELS, ROWS, ZOOMS, rectOf, rectOfSelection, rowOfLevel, rowsToTimes, selectionOf, timeLabels, type CellRect } from './hitmap';
-import { DAY, HOUR, MINUTE, SECOND, liveGrid, type Grid } from './url';
+import { HitGrid, LEVELS, ROWS, ZOOMS, parseSelection, rectOf, rectOfSelection, rowOfLevel, rowsToTimes, selectionOf, selectionText, timeLabels, zoomedRange, type CellRect } from './hitmap';
+import { DAY, HOUR, MINUTE, SECOND, gridOf, liveGrid, type Grid } from './url';
 
 const GRID: Grid = { from: 1000 * SECOND, to: 1600 * SECOND, column: 5 * SECOND, columns: 120 };
 
@@ -116,4 +116,31 @@ describe('labels of time', () => {
       for (const { text } of labels) expect(text).toMatch(width <= 10 * MINUTE ? /^\d\d:\d\d$/ : width <= 6 * HOUR ? /^\d\d:[0-5][05]$/ : width === DAY ? /^\d[02468]:00$/ : /^Nov \d+$/);
     });
   }
+});
+
+describe('a selection in the address bar', () => {
+  it('comes back as it was', () => {
+    for (const one of [{ from: 5, to: 9, min_us: null, max_us: null }, { from: 5, to: 9, min_us: 125_000, max_us: 250_000 }, { from: 5, to: 9, min_us: 125_000, max_us: null }]) {
+      expect(parseSelection(selectionText(one))).toEqual(one);
+    }
+  });
+  it('is nothing if it is something else', () => {
+    for (const text of [null, '', '5-9', '9-5--', 'a-b-c-d', '5-9-1-2-3', '5-9--x']) expect(parseSelection(text)).toBeNull();
+  });
+});
+
+describe('zooming in time', () => {
+  const grid = gridOf(0, 600_000_000);
+  it('keeps the time under the pointer where it is', () => {
+    const { from, to } = zoomedRange(grid, 150_000_000, true);
+    expect([from, to]).toEqual([75_000_000, 375_000_000]);
+    expect(zoomedRange(gridOf(from, to), 150_000_000, false)).toEqual({ from: 0, to: 600_000_000 });
+  });
+  it('ends at a minute and at a week', () => {
+    let range = { from: 0, to: 600_000_000 };
+    for (let i = 0; i < 12; i += 1) range = zoomedRange(gridOf(range.from, range.to), range.from, true);
+    expect(range.to - range.from).toBe(60_000_000);
+    for (let i = 0; i < 30; i += 1) range = zoomedRange(gridOf(range.from, range.to), range.from, false);
+    expect(range.to - range.from).toBeLessThanOrEqual(7 * 86_400_000_000);
+  });
 });

@@ -3,7 +3,7 @@
 
 import type { HitCell } from '../api/types';
 import * as fmt from './format';
-import { DAY, HOUR, MINUTE, SECOND, type Grid } from './url';
+import { COLUMN_UNIT, DAY, HOUR, MINUTE, SECOND, type Grid } from './url';
 
 const MS = 1000;
 
@@ -204,6 +204,35 @@ export function rectOfSelection(selection: Selection, grid: Grid, zoom: Zoom): C
   const low = Math.min(ROWS, Math.floor((selection.min_us ?? 0) / height));
   const high = selection.max_us === null ? ROWS : Math.min(ROWS, Math.ceil(selection.max_us / height) - 1);
   return rectOf({ column: left, row: low }, { column: right, row: high }, grid.columns);
+}
+
+/** Fewer columns than this say nothing. */
+const LEAST_COLUMNS = 12;
+
+/** Half or twice the range, around a time that stays where it is. */
+export function zoomedRange(grid: Grid, around: number, closer: boolean): { from: number; to: number } {
+  const width = grid.to - grid.from;
+  const next = Math.max(LEAST_COLUMNS * COLUMN_UNIT, Math.min(7 * DAY, closer ? width / 2 : width * 2));
+  const from = around - (around - grid.from) * (next / width);
+  const whole = (t: number) => Math.round(t / COLUMN_UNIT) * COLUMN_UNIT;
+  return { from: whole(from), to: whole(from + next) };
+}
+
+/** As in the address bar: from-to-min-max, the last two may be empty. */
+export function selectionText(one: Selection): string {
+  return [one.from, one.to, one.min_us ?? '', one.max_us ?? ''].join('-');
+}
+
+export function parseSelection(text: string | null): Selection | null {
+  const parts = (text ?? '').split('-');
+  if (parts.length !== 4 || !parts.every((part) => /^\d{0,16}$/.test(part))) return null;
+  const [from, to, min_us, max_us] = parts.map((part) => (part === '' ? null : Number(part)));
+  return from && to && from < to ? { from, to, min_us: min_us ?? null, max_us: max_us ?? null } : null;
+}
+
+/** The parameters of the list that holds what a selection holds. */
+export function selectionQuery(one: Selection): { from: number; to: number; min_us: number | null; max_us: number | null } {
+  return { ...one, max_us: one.max_us === null ? null : one.max_us - 1 };
 }
 
 /** Step 0 to 3 in a colour ramp, by what is usual in a cell. */
