@@ -86,14 +86,19 @@ def test_links_lead_somewhere():
 
 
 def test_the_lines_that_are_explained_are_those_that_the_programs_print():
+    """In troubleshoot.md, and in the doctor, which explains and translates lines of the others."""
     sources = glob.glob(os.path.join(ROOT, "crates", "*", "src", "**", "*.rs"), recursive=True) + glob.glob(
         os.path.join(ROOT, "bootstrap", "whatap", "**", "*.py"), recursive=True)
-    printed = re.sub(r"\\\n\s*", "", "\n".join(read(path) for path in sources if os.sep + "doctor" + os.sep not in path))
+    doctor = os.path.join("crates", "whatap", "src", "doctor")
+    printed = re.sub(r"\\\n\s*", "", "\n".join(read(path) for path in sources if doctor not in path))
     lines = table(read("docs", "troubleshoot.md"), "Line")
-    assert len(lines) > 50
+    lines += re.findall(r'\(\s*"(.*?)",\s*"', read(doctor, "lines.rs"))
+    lines += re.findall(r'(?:lasting|passing)\(\s*"(.*?)"', read(doctor, "logs.rs"))
+    assert len(lines) > 100
     for line in lines:
-        for part in re.split("[…:;]", line.strip("`")):
-            assert part.strip(" ()") in printed, "%s is printed nowhere: %s" % (line, part)
+        for part in re.split(r"[…:;]|\{\}", line.strip("`")):
+            part = part.strip(" ()`")
+            assert part in printed or part.capitalize() in printed, "%s is printed nowhere: %s" % (line, part)
 
 
 def test_options_and_variables_that_are_named_exist():

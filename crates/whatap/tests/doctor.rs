@@ -506,6 +506,26 @@ fn it_speaks_korean_to_koreans_and_the_names_stay() {
 }
 
 #[test]
+fn what_it_quotes_of_other_programs_is_korean_too() {
+    let wrong = "appname=x\nstrange_thing=1\nprofile_rate=abc\nprofile_rate=999\ndebug=maybe\nstray\n=x\n\
+                 local_server=perhaps\nlicense=YOUR_LICENSE\napp_name=<name>\napp_process_name=a #b\n";
+    let long = format!("object_name={}\n", "x".repeat(5000));
+    let scene = scene()
+        .conf(&(wrong.to_owned() + &long))
+        .env("LC_ALL", "ko_KR.UTF-8");
+    let (report, _) = examine(&scene, &["nosuch"]);
+    let checks = report["checks"].as_array().unwrap();
+    let wrong = checks.iter().filter(|check| check["state"] != "good");
+    let texts: Vec<&str> = wrong.map(|check| check["text"].as_str().unwrap()).collect();
+    assert!(texts.len() >= 11, "{texts:#?}");
+    for text in texts {
+        let quoted = text.rsplit(": ").next().unwrap();
+        let is_korean = quoted.chars().any(|c| ('가'..='힣').contains(&c));
+        assert!(is_korean, "{text}");
+    }
+}
+
+#[test]
 fn the_document_has_the_documented_fields_and_no_others() {
     let scene = scene().conf("appname=x\nlicense=YOUR_LICENSE\n");
     scene.start(&["true"]).status(0);

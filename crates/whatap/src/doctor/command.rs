@@ -54,11 +54,25 @@ impl Examination {
     }
 
     fn interpreter(&mut self, python: &Python) {
+        self.version(python);
+        if let Some(flag) = python.hiding_flag {
+            let words = Say::PythonFlag.with([&flag]);
+            self.findings
+                .warning("python", words, Say::FixPythonFlag.fix());
+        }
+        if let Some(file) = python.sitecustomize(&self.env) {
+            let words = Say::Sitecustomize.with([&file.display()]);
+            self.findings.good("sitecustomize", words);
+        }
+    }
+
+    fn version(&mut self, python: &Python) {
         let path = python.path.display();
-        let version = python.version.map_or_else(
-            || "?".to_owned(),
-            |(major, minor)| format!("{major}.{minor}"),
-        );
+        let Some((major, minor)) = python.version else {
+            let words = Say::PythonUnknown.with([&path]);
+            return self.findings.good("python", words);
+        };
+        let version = format!("{major}.{minor}");
         match python.support() {
             Support::Tested => {
                 let words = Say::PythonGood.with([&path, &version]);
@@ -73,15 +87,6 @@ impl Examination {
                 self.findings
                     .failure("python", words, Say::FixPythonOld.fix());
             }
-        }
-        if let Some(flag) = python.hiding_flag {
-            let words = Say::PythonFlag.with([&flag]);
-            self.findings
-                .warning("python", words, Say::FixPythonFlag.fix());
-        }
-        if let Some(file) = python.sitecustomize(&self.env) {
-            let words = Say::Sitecustomize.with([&file.display()]);
-            self.findings.good("sitecustomize", words);
         }
     }
 

@@ -8,6 +8,7 @@ mod command;
 mod configuration;
 mod home;
 mod installation;
+mod lines;
 mod live;
 mod logs;
 mod python;

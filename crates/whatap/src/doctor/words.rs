@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use whatap_conf::Env;
 
+use super::lines;
 use super::report::Fix;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,9 @@ impl Words {
             text.push_str(before);
             let (number, after) = after.split_once('}').unwrap_or_default();
             let value = number.parse().ok().and_then(|n: usize| self.values.get(n));
-            text.push_str(value.map_or("", String::as_str));
+            let value = value.map_or("", String::as_str);
+            let translated = (language == Language::Korean).then(|| lines::in_korean(value));
+            text.push_str(translated.flatten().as_deref().unwrap_or(value));
             rest = after;
         }
         text + rest
@@ -214,6 +217,7 @@ catalogue! {
     CommandEnvironment: "{0}: `{1}` takes away the variables by which Python finds the tracer: it will not be traced", "{0}: `{1}` 때문에 파이썬이 트레이서를 찾는 환경 변수가 사라져 추적되지 않습니다";
     FixEnvironment: "put whatap-start-agent behind it: `… whatap-start-agent PROGRAM`", "그 뒤에 whatap-start-agent를 두세요: `… whatap-start-agent 프로그램`";
     PythonGood: "{0}, Python {1}", "{0}, 파이썬 {1}";
+    PythonUnknown: "{0}; its files do not tell its version", "{0}; 파일만으로는 버전을 알 수 없습니다";
     PythonNew: "{0}: Python {1} is newer than what this version was tested with", "{0}: 파이썬 {1} 버전은 이 버전이 시험한 것보다 최신입니다";
     PythonOld: "{0}: Python {1} is not supported; it runs untraced", "{0}: 파이썬 {1} 버전은 지원하지 않으며 추적 없이 실행됩니다";
     FixPythonOld: "use Python 2.7, or 3.3 or newer", "파이썬 2.7 또는 3.3 이상을 사용하세요";
