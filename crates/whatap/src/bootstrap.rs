@@ -15,16 +15,17 @@ use crate::trust::{is_open_to_all, weak_spot, weak_spot_above};
 
 /// The directory with our `sitecustomize.py`, or why there is none.
 pub fn find(env: &Env) -> Result<PathBuf, String> {
-    first_of(env, cached_copy)
+    first_of(env, is_ours, cached_copy)
 }
 
-/// Where [`find`] would find it, without writing a copy.
+/// Where [`find`] would find it; nothing is written.
 pub fn planned(env: &Env) -> Result<PathBuf, String> {
-    first_of(env, planned_copy)
+    first_of(env, is_ours_as_it_is, planned_copy)
 }
 
 fn first_of(
     env: &Env,
+    is_ours: impl Fn(&Path, u32) -> bool,
     copy_in: impl Fn(&Path, u32) -> io::Result<PathBuf>,
 ) -> Result<PathBuf, String> {
     if let Some(dir) = env.set("WHATAP_BOOTSTRAP_DIR") {
@@ -63,7 +64,7 @@ fn planned_copy(cache: &Path, uid: u32) -> io::Result<PathBuf> {
         None if nix::unistd::eaccess(nearest, nix::unistd::AccessFlags::W_OK).is_ok() => {
             Ok(package)
         }
-        None if is_ours(&package, uid) => Ok(package),
+        None if is_ours_as_it_is(&package, uid) => Ok(package),
         None => Err(io::ErrorKind::PermissionDenied.into()),
         Some(weak) => Err(io::Error::other(format!(
             "others than root can write to {}",
@@ -235,8 +236,16 @@ fn put_in_place(fresh: &Path, copy: &Path) -> io::Result<()> {
     placed
 }
 
-/// Is this package ours byte for byte, and can nobody else change that?
+/// Is this package ours byte for byte, and can nobody else change that? A missing place for byte code is made.
 fn is_ours(package: &Path, uid: u32) -> bool {
+    is_closed_copy(package, uid, make_place_for_byte_code)
+}
+
+fn is_ours_as_it_is(package: &Path, uid: u32) -> bool {
+    is_closed_copy(package, uid, |_| false)
+}
+
+fn is_closed_copy(package: &Path, uid: u32, make_missing: impl Fn(&Path) -> bool) -> bool {
     let mut dirs: Vec<&str> = FILES
         .iter()
         .map(|(name, _)| name.rsplit_once('/').map_or("", |(dir, _)| dir))
@@ -245,7 +254,7 @@ fn is_ours(package: &Path, uid: u32) -> bool {
     weak_spot(package, uid).is_none()
         && dirs
             .iter()
-            .all(|dir| has_safe_byte_code(&package.join(dir), uid))
+            .all(|dir| has_safe_byte_code(&package.join(dir), uid, &make_missing))
         && FILES
             .iter()
             .all(|(name, bytes)| is_same(&package.join(name), bytes, uid))
@@ -265,20 +274,24 @@ fn is_same(path: &Path, bytes: &[u8], uid: u32) -> bool {
         && fs::read(path).is_ok_and(|found| found == bytes)
 }
 
-/// A directory of the package: closed, and so is its place for byte code, which is made if it is missing and we can.
-fn has_safe_byte_code(dir: &Path, uid: u32) -> bool {
+/// A directory of the package: closed, and so is its place for byte code.
+fn has_safe_byte_code(dir: &Path, uid: u32, make_missing: impl Fn(&Path) -> bool) -> bool {
     let closed = |path: &Path| {
         fs::symlink_metadata(path)
             .is_ok_and(|m| m.is_dir() && (m.uid() == uid || m.uid() == 0) && m.mode() & 0o022 == 0)
     };
     let byte_code = dir.join("__pycache__");
-    if fs::symlink_metadata(&byte_code).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
-        && DirBuilder::new().mode(0o755).create(&byte_code).is_err()
-    {
+    let missing =
+        fs::symlink_metadata(&byte_code).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    if missing && !make_missing(&byte_code) {
         // We cannot make it, so neither can the Python that we start.
         return closed(dir);
     }
     closed(dir) && closed(&byte_code)
+}
+
+fn make_place_for_byte_code(dir: &Path) -> bool {
+    DirBuilder::new().mode(0o755).create(dir).is_ok()
 }
 
 fn nonce() -> u64 {
@@ -322,6 +335,19 @@ mod tests {
         let inode = fs::metadata(&package).unwrap().ino();
         assert_eq!(cached_copy(&cache, uid()).unwrap(), package);
         assert_eq!(fs::metadata(&package).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn to_look_is_not_to_write() {
+        let (_temp, cache) = cache();
+        let plan = planned_copy(&cache, uid()).unwrap();
+        assert!(!cache.exists());
+        assert_eq!(cached_copy(&cache, uid()).unwrap(), plan);
+        fs::remove_dir(plan.join("__pycache__")).unwrap();
+        assert!(is_ours_as_it_is(&plan, uid()));
+        assert!(!plan.join("__pycache__").exists());
+        assert!(is_ours(&plan, uid()));
+        assert!(plan.join("__pycache__").exists());
     }
 
     #[test]
