@@ -53,7 +53,7 @@ def parse(text):
         value = unescape(value)
         if not equals or value is None:
             return None
-        pairs[key[1:] if key[:1] == '!' else key] = value
+        pairs[key[1:] if key[:1] in ('!', '?') else key] = value
     return pairs
 
 

@@ -82,30 +82,6 @@ impl Options {
             bytes: number("ring_max_mb").saturating_mul(1 << 20),
         }
     }
-
-    /// The instance that a process belongs to. Its workers, and those of a restart, are the same one: an instance per
-    /// process would make thousands of them out of short-lived ones.
-    pub fn instance(&self, host: &str, pid: u32) -> String {
-        let process = self.resolved.text("app_process_name");
-        if !self.resolved.is_set("object_name") {
-            return match process {
-                "" => host.to_owned(),
-                process => format!("{host}-{process}"),
-            };
-        }
-        let application = self.resolved.app_name();
-        let process = if process.is_empty() {
-            application
-        } else {
-            process
-        };
-        self.resolved
-            .text("object_name")
-            .replace("{type}", application)
-            .replace("{process}", process)
-            .replace("{hostname}", host)
-            .replace("{pid}", &pid.to_string())
-    }
 }
 
 fn policy(resolved: &Resolved) -> Policy {

@@ -15,6 +15,7 @@ pub mod instance;
 pub mod journal;
 pub mod launches;
 pub mod memory;
+pub mod naming;
 pub mod normalise;
 pub mod outbox;
 pub mod pipeline;

@@ -411,12 +411,13 @@ fn the_application_gets_no_child_no_descriptor_and_we_get_no_secret() {
         let said = |key: &str| options.value(key).unwrap_or_default().to_owned();
         (said("license"), said("license.source"))
     };
-    assert_eq!(licence(&home), ("(set)".into(), "launch".into()));
+    let told = ("(set)".to_owned(), "environment of the launch".to_owned());
+    assert_eq!(licence(&home), told);
     home.conf("profile_rate=5\n");
     end(collector, Signal::SIGHUP);
     end(collector, Signal::SIGKILL);
     home.wait_for_another(collector);
-    assert_eq!(licence(&home), ("(set)".into(), "launch".into()));
+    assert_eq!(licence(&home), told);
     for pid in [home.collector(), holder] {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
         let environment = String::from_utf8_lossy(&environment);

@@ -111,18 +111,27 @@ impl Files {
         }
     }
 
+    /// `plugin.json` of the home, unless others could have written it: it says what is patched in the application.
+    pub(crate) fn plugin(&self) -> Option<PathBuf> {
+        let file = self.home.join("plugin.json");
+        let uid = effective_uid();
+        let believed = |path: &Path| fs::metadata(path).is_ok_and(|meta| is_believed(&meta, uid));
+        (believed(&file) && believed(&self.home)).then_some(file)
+    }
+
     /// Changes whenever a file was written, replaced, made or removed.
     pub fn stamp(&self) -> Stamp {
         Stamp([
             stamp_of(Some(&self.config)),
             stamp_of(self.project.as_deref()),
+            stamp_of(Some(&self.home.join("plugin.json"))),
         ])
     }
 }
 
 /// What tells one state of the files from another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stamp([Option<FileStamp>; 2]);
+pub struct Stamp([Option<FileStamp>; 3]);
 
 /// Modification time (s, ns), size, device, inode.
 type FileStamp = (i64, i64, u64, u64, u64);

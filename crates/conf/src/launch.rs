@@ -23,10 +23,29 @@ impl fmt::Debug for Secrets {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pair {
-    /// Came from the launch's own command line or environment.
-    own: bool,
+    origin: Origin,
     key: String,
     value: String,
+}
+
+/// Who said it, which is how strong it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The files, which the collector reads itself, or a fact.
+    Files,
+    Environment,
+    CommandLine,
+}
+
+impl Origin {
+    /// What stands before the key.
+    const fn mark(self) -> &'static str {
+        match self {
+            Self::Files => "",
+            Self::Environment => "?",
+            Self::CommandLine => "!",
+        }
+    }
 }
 
 /// The text is not a launch value.
@@ -90,19 +109,18 @@ impl Launch {
     /// Sets a fact; its key begins with `_`.
     pub fn set_fact(&mut self, key: &str, value: impl Into<String>) {
         debug_assert!(key.starts_with('_'));
-        self.put(false, key, value.into());
+        self.put(Origin::Files, key, value.into());
     }
 
-    /// Sets an option; `own` if it comes from this launch's command line or environment.
-    pub fn set_option(&mut self, own: bool, key: &str, value: impl Into<String>) {
+    pub fn set_option(&mut self, origin: Origin, key: &str, value: impl Into<String>) {
         debug_assert!(!key.starts_with('_'));
-        self.put(own, key, value.into());
+        self.put(origin, key, value.into());
     }
 
-    fn put(&mut self, own: bool, key: &str, value: String) {
+    fn put(&mut self, origin: Origin, key: &str, value: String) {
         self.pairs.retain(|p| p.key != key);
         self.pairs.push(Pair {
-            own,
+            origin,
             key: key.into(),
             value,
         });
@@ -117,11 +135,20 @@ impl Launch {
         self.secrets.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
     }
 
-    /// The options that came from the launch itself and keep their precedence over the file.
-    pub fn overrides(&self) -> impl Iterator<Item = (&str, &str)> {
-        let own = self.pairs.iter().filter(|p| p.own);
-        own.map(|p| (p.key.as_str(), p.value.as_str()))
-            .chain(self.secrets().filter(|(key, _)| !key.starts_with('_')))
+    /// The options of the launch's command line.
+    pub fn command_line(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.said(Origin::CommandLine)
+    }
+
+    /// The options of its environment, and all secret ones of its own.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        let secrets = self.secrets().filter(|(key, _)| !key.starts_with('_'));
+        self.said(Origin::Environment).chain(secrets)
+    }
+
+    fn said(&self, origin: Origin) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.pairs.iter().filter(move |p| p.origin == origin);
+        pairs.map(|p| (p.key.as_str(), p.value.as_str()))
     }
 
     pub fn name(&self) -> Option<&str> {
@@ -162,14 +189,16 @@ impl Launch {
 
 impl Pair {
     fn parse(text: &str) -> Result<Self, BadLaunch> {
-        let (own, text) = match text.strip_prefix('!') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
+        let origins = [Origin::Environment, Origin::CommandLine, Origin::Files];
+        let marked = |origin: Origin| Some((origin, text.strip_prefix(origin.mark())?));
+        let (origin, text) = origins
+            .into_iter()
+            .find_map(marked)
+            .unwrap_or((Origin::Files, text));
         let (key, value) = text.split_once('=').ok_or(BadLaunch::Pair)?;
         let value = unescape(value).ok_or(BadLaunch::Escape)?;
         Ok(Self {
-            own,
+            origin,
             key: key.into(),
             value,
         })
@@ -181,13 +210,7 @@ impl fmt::Display for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("1")?;
         for p in &self.pairs {
-            write!(
-                f,
-                ";{}{}={}",
-                if p.own { "!" } else { "" },
-                p.key,
-                escape(&p.value)
-            )?;
+            write!(f, ";{}{}={}", p.origin.mark(), p.key, escape(&p.value))?;
         }
         Ok(())
     }
@@ -230,17 +253,22 @@ mod tests {
     fn a_launch_survives_its_text() {
         let mut launch = Launch::new();
         launch.set_fact("_home", "/srv/a;b %41 é\n");
-        launch.set_option(true, "app_name", "shop");
-        launch.set_option(false, "trace_cpu", "true");
+        launch.set_option(Origin::CommandLine, "app_name", "shop");
+        launch.set_option(Origin::Environment, "debug", "true");
+        launch.set_option(Origin::Files, "trace_cpu", "true");
         let text = launch.to_string();
         assert_eq!(
             text,
-            "1;_home=/srv/a%3Bb %2541 %C3%A9%0A;!app_name=shop;trace_cpu=true"
+            "1;_home=/srv/a%3Bb %2541 %C3%A9%0A;!app_name=shop;?debug=true;trace_cpu=true"
         );
         assert_eq!(Launch::parse(&text), Ok(launch.clone()));
         assert_eq!(
-            launch.overrides().collect::<Vec<_>>(),
+            launch.command_line().collect::<Vec<_>>(),
             [("app_name", "shop")]
+        );
+        assert_eq!(
+            launch.environment().collect::<Vec<_>>(),
+            [("debug", "true")]
         );
     }
 
@@ -259,7 +287,7 @@ mod tests {
         fn any_values_survive(pairs in proptest::collection::vec(("[a-z_.]{1,12}", proptest::prelude::any::<String>()), 0..6)) {
             let mut launch = Launch::new();
             for (key, value) in &pairs {
-                launch.put(!key.starts_with('_'), key, value.clone());
+                launch.put(Origin::CommandLine, key, value.clone());
             }
             let text = launch.to_string();
             proptest::prop_assert!(text.bytes().all(|b| (0x20..=0x7e).contains(&b)));

@@ -18,7 +18,9 @@ mod finding;
 mod launch;
 pub mod licence;
 mod nearest;
+mod object_name;
 pub mod options;
+mod plugin;
 mod project;
 mod properties;
 mod resolve;
@@ -32,7 +34,8 @@ pub use crate::files::{
     Files, HomeFrom, Stamp, default_home, is_private_group, local_server_data_dir,
 };
 pub use crate::finding::{Finding, Severity};
-pub use crate::launch::{BadLaunch, Launch, escape, unescape};
+pub use crate::launch::{BadLaunch, Launch, Origin, escape, unescape};
+pub use crate::object_name::object_name;
 pub use crate::options::{OPTIONS, Opt, Reader, Reload, find};
 pub use crate::resolve::{
     Resolved, Source, is_known_elsewhere, nearest_option, resolve, resolve_launch,

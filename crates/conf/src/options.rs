@@ -151,7 +151,7 @@ pub static OPTIONS: &[Opt] = &[
     opt("app_process_name", NAME, "", R::COLLECTOR, Reconnect, "Name of the process inside the application, for the object name.")
         .env(&["app_process_name"]),
     opt("object_name", Text(200), "{type}-{ip2}-{ip3}-{process}", R::COLLECTOR, Reconnect,
-        "Pattern of the name of one instance: `{type}`, `{process}`, `{hostname}`, `{ip0}` to `{ip3}`, `{pid}`, `{port}`, `{env.NAME}`.")
+        "Pattern of the name of one instance: `{type}` (`app_name`), `{process}` (`app_process_name`), `{hostname}`, `{ip0}` to `{ip3}`, `{ips}`, `{port}`, `{docker}`, `{cmd}`, `{cmd_args}`, `{cmd_full}`, `{pid}`, `{env.NAME}`. An unknown or empty one leaves its bare name. Not set: the host, with `app_process_name`.")
         .aliases(&["whatap.name"]).env(&["WHATAP_ONAME", "WHATAP_NAME"]),
     opt("whatap.okind", Text(200), "", R::NONE, Reconnect, "Group of instances, a Kubernetes deployment for example.").env(&["OKIND"]),
     opt("whatap.onode", Text(200), "", R::NONE, Reconnect, "Node that the instance runs on.").env(&["NODE_NAME", "NODE_IP"]),
@@ -213,7 +213,7 @@ pub static OPTIONS: &[Opt] = &[
     opt("spool_max_hours", Int(1, 8760), "24", R::COLLECTOR, Hot, "Age after which unsent data is dropped and counted.").unit("h"),
     opt("counter_enabled", Bool, "true", R::COLLECTOR, Hot, "Figures of processes and host every five seconds."),
     opt("log_keep_days", Int(1, 3650), "7", R::COLLECTOR, Hot, "Older log files are deleted.").unit("days"),
-    opt("log_rotation_enabled", Bool, "true", R::NONE, Hot, "One log file per day."),
+    opt("log_rotation_enabled", Bool, "true", R::COLLECTOR, Hot, "One log file per day. Off: one file, started anew when it is full."),
     opt("net_udp_port", Int(0, 65535), "0", R::NONE, Restart, "Loopback port for tracers of other versions; 0 = none.").unit("port"),
     opt("net_udp_host", Text(100), "127.0.0.1", R::NONE, Restart, "Address of that port."),
 ];

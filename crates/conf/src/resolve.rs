@@ -8,9 +8,10 @@ use crate::compat::OTHERS;
 use crate::env::Env;
 use crate::files::{Files, HomeFrom, default_home, local_server_data_dir};
 use crate::finding::{Finding, Severity, UNREADABLE, printable};
-use crate::launch::Launch;
+use crate::launch::{Launch, Origin};
 use crate::licence;
 use crate::nearest::nearest;
+use crate::object_name;
 use crate::options::{OPTIONS, Opt, Reader, find, position};
 use crate::project;
 use crate::properties::{LARGEST, LineKind, lines};
@@ -25,6 +26,8 @@ pub struct Resolved {
     values: Vec<Effective>,
     /// The application's name while no `app_name` is configured.
     default_name: String,
+    /// Variables of the environment that `object_name` names, with their values.
+    name_parts: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,19 +45,23 @@ pub enum Source {
     File(PathBuf, u32),
     /// This environment variable.
     Env(String),
-    /// The command line, or a launch's own setting.
+    /// The command line.
     CommandLine,
+    /// The environment of a launch, as it told the collector.
+    Launch,
 }
 
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::File(file, 0) => write!(f, "{}", file.display()),
             Self::Project(file, line) | Self::File(file, line) => {
                 write!(f, "{}:{line}", file.display())
             }
             Self::Env(name) => write!(f, "environment {name}"),
-            Self::CommandLine => f.write_str("launch"),
+            Self::CommandLine => f.write_str("command line"),
+            Self::Launch => f.write_str("environment of the launch"),
         }
     }
 }
@@ -66,19 +73,24 @@ pub fn resolve<'a>(
     env: &Env,
     overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Resolved {
-    let mut layers = Layers::default();
-    layers.project(files.project.as_deref());
-    layers.file(&files.config);
+    let mut layers = Layers::of(files);
     layers.environment(env);
     layers.overrides(overrides);
-    layers.settle(files)
+    let mut resolved = layers.settle(files);
+    resolved.name_parts = object_name::variables(resolved.text("object_name"))
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), env.text(name)?.to_owned())))
+        .collect();
+    resolved
 }
 
 /// The options of one launch's processes as the collector sees them: the files as they are now, and over them what the
 /// launch itself said. `None` if the launch names no home.
 pub fn resolve_launch(launch: &Launch) -> Option<Resolved> {
     let files = Files::of(launch)?;
-    let mut resolved = resolve(&files, &Env::default(), launch.overrides());
+    let mut layers = Layers::of(&files);
+    layers.launch(launch);
+    let mut resolved = layers.settle(&files);
     resolved.set_default_name(launch.get("_app").unwrap_or_default());
     Some(resolved)
 }
@@ -189,8 +201,16 @@ impl Resolved {
         if !self.default_name.is_empty() {
             launch.set_fact("_app", self.default_name.as_str());
         }
+        for (name, value) in &self.name_parts {
+            launch.set_fact(&format!("_env.{name}"), value.as_str());
+        }
         for (option, value, source) in self.all() {
-            let own = matches!(source, Source::Env(_) | Source::CommandLine);
+            let origin = match source {
+                Source::Env(_) | Source::Launch => Origin::Environment,
+                Source::CommandLine => Origin::CommandLine,
+                Source::Default | Source::Project(..) | Source::File(..) => Origin::Files,
+            };
+            let own = origin != Origin::Files;
             if option.secret {
                 if own {
                     launch.set_secret(option.name, value);
@@ -199,7 +219,7 @@ impl Resolved {
             }
             let wanted = option.reader.includes(Reader::TRACER) && value != option.default;
             if own || wanted {
-                launch.set_option(own, option.name, value);
+                launch.set_option(origin, option.name, value);
             }
         }
     }
@@ -254,6 +274,47 @@ struct Said {
 }
 
 impl Layers {
+    /// What the files say.
+    fn of(files: &Files) -> Self {
+        let mut layers = Self::default();
+        layers.plugin(files);
+        layers.project(files.project.as_deref());
+        layers.file(&files.config);
+        layers
+    }
+
+    fn plugin(&mut self, files: &Files) {
+        let Some(file) = files.plugin() else { return };
+        match (
+            crate::plugin::patterns(&file),
+            position("hook_method_patterns"),
+        ) {
+            (Some(Ok(patterns)), Some(option)) => self.project.push(Said {
+                option,
+                key: "hook_method_patterns".into(),
+                value: patterns.join(","),
+                source: Source::File(file, 0),
+            }),
+            (Some(Err(finding)), _) => self.findings.push(finding),
+            _ => {}
+        }
+    }
+
+    /// What a launch said, to the collector.
+    fn launch(&mut self, launch: &Launch) {
+        for (key, value) in launch.environment() {
+            if let Some(option) = position(key) {
+                self.environment.push(Said {
+                    option,
+                    key: key.into(),
+                    value: value.into(),
+                    source: Source::Launch,
+                });
+            }
+        }
+        self.overrides(launch.command_line());
+    }
+
     fn project(&mut self, path: Option<&Path>) {
         let Some(path) = path else { return };
         let (entries, findings) = project::entries(path);
@@ -433,6 +494,7 @@ impl Layers {
             findings,
             values,
             default_name: String::new(),
+            name_parts: Vec::new(),
         };
         resolved.check_whole();
         resolved
@@ -522,7 +584,7 @@ fn is_placeholder(value: &str) -> bool {
 fn located(finding: Finding, source: &Source) -> Finding {
     match source {
         Source::File(file, line) | Source::Project(file, line) => finding.at(file, *line),
-        Source::Default | Source::Env(_) | Source::CommandLine => finding,
+        Source::Default | Source::Env(_) | Source::CommandLine | Source::Launch => finding,
     }
 }
 
@@ -800,7 +862,7 @@ mod tests {
         assert_eq!(
             launch.to_string(),
             format!(
-                "1;_home={};_app=shop;!profile_basetime=7;trace_cpu=true",
+                "1;_home={};_app=shop;?profile_basetime=7;trace_cpu=true",
                 home.display()
             )
         );
@@ -822,6 +884,64 @@ mod tests {
             later.changes(&resolved).map(|o| o.name).collect::<Vec<_>>(),
             ["license", "profile_rate", "trace_cpu"]
         );
+    }
+
+    #[test]
+    fn a_file_that_asks_to_win_does_so_later_too() {
+        let scene = Scene::new("use_env_first=false\n")
+            .env("WHATAP_PROFILE_BASETIME", "7")
+            .env("WHATAP_LICENSE", "k");
+        let home = scene.files().home;
+        let env = scene.env.iter().cloned().collect();
+        let resolved = resolve(&scene.files(), &env, [("profile_rate", "1")]);
+        let mut launch = Launch::new();
+        resolved.files.describe(&mut launch);
+        resolved.describe(&mut launch);
+        let text = launch.to_string();
+        assert!(
+            text.ends_with(";?profile_basetime=7;!profile_rate=1"),
+            "{text}"
+        );
+        let values = |conf: &str| {
+            fs::write(home.join("whatap.conf"), conf).unwrap();
+            let later = resolve_launch(&launch).unwrap();
+            (
+                later.int("profile_basetime"),
+                later.int("profile_rate"),
+                later.text("license").to_owned(),
+            )
+        };
+        let file = "license=f\nprofile_basetime=8\nprofile_rate=2\n";
+        assert_eq!(values(file), (7, 1, "k".into()));
+        let file = format!("use_env_first=false\n{file}");
+        assert_eq!(values(&file), (8, 1, "f".into()));
+        assert_eq!(values("use_env_first=false\n"), (7, 1, "k".into()));
+    }
+
+    #[test]
+    fn the_environment_that_a_name_needs_travels_with_the_launch() {
+        let scene = Scene::new("object_name={env.POD}-{type}\n")
+            .env("POD", "p;1")
+            .env("OTHER", "x");
+        let mut launch = Launch::new();
+        scene.resolve().describe(&mut launch);
+        assert_eq!(launch.to_string(), "1;_env.POD=p%3B1");
+    }
+
+    #[test]
+    fn the_function_list_of_old_manuals_is_read_and_the_option_wins() {
+        use std::os::unix::fs::PermissionsExt;
+        let scene = Scene::new("");
+        let plugin = scene.files().home.join("plugin.json");
+        fs::write(&plugin, r#"{"m": ["f"]}"#).unwrap();
+        let mode = |bits| fs::set_permissions(&plugin, fs::Permissions::from_mode(bits)).unwrap();
+        mode(0o644);
+        assert_eq!(scene.resolve().text("hook_method_patterns"), "m:f");
+        mode(0o666);
+        assert_eq!(scene.resolve().text("hook_method_patterns"), "");
+        mode(0o644);
+        fs::write(scene.files().config, "hook_method_patterns=n:g\n").unwrap();
+        assert_eq!(scene.resolve().text("hook_method_patterns"), "n:g");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::hex;
 use crate::instance::{self, Peer};
 use crate::memory::{Memory, Refused};
+use crate::naming::{self, Process};
 use crate::pipeline::{Counters, RingInfo};
 use crate::process::{Life, own_procfs, start_ticks};
 use crate::rings::Ring;
@@ -207,7 +208,16 @@ impl Collector {
     pub(crate) fn names(&self, launch: &str, pid: u32) -> (String, String) {
         let options = self.launches.options(launch);
         let application = options.resolved.app_name().to_owned();
-        (application, options.instance(&self.host, pid))
+        let registered = options.launch.token();
+        let registered = registered.and_then(|token| self.desk.registrations.get(token));
+        let process = Process {
+            host: &self.host,
+            pid,
+            command: registered
+                .and_then(|known| known.message.value("command"))
+                .unwrap_or_default(),
+        };
+        (application, naming::instance(options, &process))
     }
 
     /// Asks the watchdog to keep a duplicate; its answer lets the tracer have the ring.

@@ -93,7 +93,7 @@ impl Examination {
             Source::File(..) => Some(self.setting(&format!("--unset {option}"))),
             Source::Env(name) => Some(unset_variable(name)),
             Source::Project(file, line) => Some(Say::FixLine.with([&file.display(), line]).into()),
-            Source::Default | Source::CommandLine => None,
+            Source::Default | Source::CommandLine | Source::Launch => None,
         }
     }
 
