@@ -308,6 +308,9 @@ pub struct StorageFigures {
     /// Transactions that are in memory only in columns (and in the WAL).
     pub hot_rows: u64,
     pub segments: u64,
+    /// Those of them that are read from memory.
+    #[serde(default)]
+    pub warm_segments: u64,
     /// Age of the oldest append that waits for the disk.
     pub wal_lag_us: u64,
     /// Appends answered "retry later": disk full, queue full, write errors.

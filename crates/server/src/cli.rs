@@ -83,6 +83,12 @@ struct Serve {
     /// A further host name under which browsers may reach the dashboard
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
+    /// Memory for the last minutes, which are then answered without reading files [default: 96]
+    #[arg(long, value_name = "MB")]
+    memory_mb: Option<u32>,
+    /// How many minutes that are at most [default: 60]
+    #[arg(long, value_name = "N")]
+    memory_minutes: Option<u32>,
     /// For one user: takes the next free port, ends after an hour without agents and browsers
     #[arg(long)]
     local: bool,
@@ -134,6 +140,12 @@ impl std::fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// What the command line understands, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    <CommandLine as clap::CommandFactory>::command()
+}
 
 pub fn main(process: Process) -> ExitCode {
     ExitCode::from(status(process))
@@ -192,6 +204,7 @@ impl Serve {
         texts.iter().any(|text| text.is_some())
             || self.listen_agents_fd.or(self.listen_http_fd).is_some()
             || self.local
+            || self.memory_mb.or(self.memory_minutes).is_some()
             || !self.allowed_host.is_empty()
     }
 }
@@ -205,6 +218,8 @@ fn merge(before: Serve, after: Serve) -> Serve {
         listen_otlp_grpc: after.listen_otlp_grpc.or(before.listen_otlp_grpc),
         listen_elastic: after.listen_elastic.or(before.listen_elastic),
         allowed_host: [before.allowed_host, after.allowed_host].concat(),
+        memory_mb: after.memory_mb.or(before.memory_mb),
+        memory_minutes: after.memory_minutes.or(before.memory_minutes),
         local: before.local || after.local,
         listen_agents_fd: after.listen_agents_fd.or(before.listen_agents_fd),
         listen_http_fd: after.listen_http_fd.or(before.listen_http_fd),
@@ -247,6 +262,13 @@ fn settings(serve: Serve, data_dir: PathBuf, process: &Process) -> anyhow::Resul
             None => Ok(Listen::At(address(option, text.unwrap_or(default))?)),
         }
     };
+    let mut storage = Options::default();
+    if let Some(mb) = serve.memory_mb {
+        storage.memory_bytes = u64::from(mb) << 20;
+    }
+    if let Some(minutes) = serve.memory_minutes {
+        storage.memory_us = i64::from(minutes) * 60_000_000;
+    }
     let otlp = serve.listen_otlp.as_deref().filter(|text| *text != "off");
     Ok(Settings {
         agents: listen(
@@ -265,6 +287,7 @@ fn settings(serve: Serve, data_dir: PathBuf, process: &Process) -> anyhow::Resul
             .map(|text| address("--listen-otlp", text).map(Listen::At))
             .transpose()?,
         data_dir,
+        storage,
         local: serve.local,
         idle: Duration::from_secs(serve.local_idle),
         one_time_token: process

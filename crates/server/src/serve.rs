@@ -28,6 +28,7 @@ use crate::server_json::ServerJson;
 /// What the command line decided.
 pub struct Settings {
     pub data_dir: PathBuf,
+    pub storage: Options,
     pub agents: Listen,
     pub http: Listen,
     pub otlp: Option<Listen>,
@@ -52,7 +53,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     unblock_signals();
     raise_descriptor_limit();
     let data_dir = prepare(&settings.data_dir)?;
-    let engine = match Engine::open(&data_dir, Options::default()) {
+    let engine = match Engine::open(&data_dir, settings.storage.clone()) {
         Ok(engine) => Arc::new(engine),
         Err(OpenError::Locked) => bail!("{} is in use by another server", data_dir.display()),
         Err(error) => bail!("cannot open {}: {error}", data_dir.display()),

@@ -6,8 +6,8 @@ mod storage;
 use storage::*;
 use whatap_server::answers::{Profile, TransactionList};
 use whatap_server::engine::{
-    Engine, ErrorFilter, Page, Queries, Scope, StatisticsKind, StatisticsSort, StatusFilter,
-    TransactionFilter, TransactionSort,
+    Engine, ErrorFilter, Options, Page, Queries, Scope, StatisticsKind, StatisticsSort,
+    StatusFilter, TransactionFilter, TransactionSort,
 };
 use whatap_server::model::*;
 
@@ -803,6 +803,69 @@ fn partly_in_segments_and_partly_in_memory() {
     conforms(&engine);
     drop(engine);
     conforms(&Engine::open_read_only(dir.path()).expect("opens"));
+}
+
+#[test]
+fn in_segments_and_still_in_memory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = Engine::open(
+        dir.path(),
+        Options {
+            memory_bytes: 64 << 20,
+            ..options()
+        },
+    )
+    .expect("opens");
+    for (number, batch) in golden().into_iter().enumerate() {
+        store(&engine, batch);
+        if number % 6 == 5 {
+            assert!(engine.flush(), "{:?}", engine.storage());
+        }
+    }
+    conforms(&engine);
+    // Nothing but the steps is read from the files.
+    let segments = std::fs::read_dir(dir.path().join("segments")).expect("lists");
+    let mut removed = 0;
+    for segment in segments.flatten() {
+        for file in std::fs::read_dir(segment.path()).expect("lists").flatten() {
+            if file.file_name().to_string_lossy().ends_with(".parquet") {
+                std::fs::remove_file(file.path()).expect("removes");
+                removed += 1;
+            }
+        }
+    }
+    assert!(removed > 10);
+    conforms(&engine);
+    let figures = engine.storage().expect("tells");
+    assert_eq!((figures.failed, figures.quarantined), (0, 0), "{figures:?}");
+}
+
+#[test]
+fn memory_for_segments_is_bounded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let little = Options {
+        memory_bytes: 300_000,
+        ..options()
+    };
+    let engine = Engine::open(dir.path(), little).expect("opens");
+    for batch in golden() {
+        store(&engine, batch);
+        assert!(engine.flush(), "{:?}", engine.storage());
+    }
+    let figures = engine.storage().expect("tells");
+    let (warm, all) = (figures.warm_segments, figures.segments);
+    assert!(warm > 0 && warm < all / 2, "{warm} of {all}");
+    conforms(&engine);
+    drop(engine);
+    let brief = Options {
+        memory_bytes: 64 << 20,
+        memory_us: 0,
+        ..options()
+    };
+    let engine = Engine::open(dir.path(), brief).expect("opens");
+    store(&engine, batch(T0));
+    assert!(engine.flush());
+    assert_eq!(engine.storage().expect("tells").warm_segments, 0);
 }
 
 #[test]

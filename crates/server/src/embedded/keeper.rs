@@ -5,7 +5,7 @@
 //! registration leaves files that nothing refers to; they are removed at the next start.
 
 use super::writer::below_floor;
-use super::{Keep, Sealed, Shared, lock, now_us};
+use super::{Keep, Sealed, Shared, Warm, lock, now_us};
 use crate::catalogue::Registered;
 use crate::part::PartError;
 use crate::segment::merge::{MergeError, merge};
@@ -33,6 +33,9 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
     loop {
         let request = requests.recv_timeout(TICK);
         flush_all(shared);
+        if !shared.read().warm.is_empty() {
+            shared.write().cool(&shared.options, now_us());
+        }
         match request {
             Err(RecvTimeoutError::Disconnected) => return,
             Ok(Request::Tidy { now_us, done }) => {
@@ -93,7 +96,7 @@ fn flush(shared: &Arc<Shared>, sealed: &Arc<Sealed>) -> Result<(), Failure> {
     let id = lock(&shared.catalogue).next_id()?;
     step("flush begun");
     let mut draft = Draft::create(&segments, id, now_us())?;
-    write_hot(&mut draft, &sealed.hot)?;
+    write_hot(&mut draft, sealed.part.columns(), sealed.part.steps())?;
     draft.ledger(&sealed.checkpoint.ledger.encode())?;
     draft.manifest.wal_upto = sealed.checkpoint.wal_upto;
     step("flush written");
@@ -107,9 +110,12 @@ fn flush(shared: &Arc<Shared>, sealed: &Arc<Sealed>) -> Result<(), Failure> {
     lock(&shared.catalogue).register(Some(&registered), &sealed.checkpoint)?;
     step("flush registered");
     {
+        let segment = Arc::new(segment);
         let mut state = shared.write();
         state.sealed.retain(|other| !Arc::ptr_eq(other, sealed));
-        state.segments.push(Arc::new(segment));
+        state.warm.push(Warm::new(segment.clone(), &sealed.part));
+        state.segments.push(segment);
+        state.cool(&shared.options, now_us());
     }
     // The writer owns the WAL; it drops the files at its next round.
     shared

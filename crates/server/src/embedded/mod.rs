@@ -8,6 +8,7 @@
 mod keeper;
 mod options;
 pub(crate) mod recovery;
+mod warm;
 mod writer;
 
 pub use options::{Keep, OpenError, Options, Project, ProjectError};
@@ -36,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
+use warm::{Frozen, Warm};
 use writer::{Append, Command, Writer};
 
 /// Storage of one data directory. Cheap to share behind an `Arc`; one process at a time may hold a directory.
@@ -68,13 +70,15 @@ pub(crate) struct State {
     pub(crate) sealed: Vec<Arc<Sealed>>,
     /// Oldest first.
     pub(crate) segments: Vec<Arc<Segment>>,
+    /// Those of them whose columns are still in memory, oldest first.
+    pub(crate) warm: Vec<Warm>,
     pub(crate) ledger: Ledger,
 }
 
 /// Columns that nothing is added to any more.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    pub(crate) hot: Arc<Hot>,
+    pub(crate) part: Arc<Frozen>,
     pub(crate) checkpoint: Checkpoint,
 }
 
@@ -280,12 +284,12 @@ impl View for Shared {
             first(&state.hot)?;
         }
         let sealed = state.sealed.iter().rev();
-        let sealed = sealed.map(|s| -> Arc<dyn Part> { s.hot.clone() });
+        let sealed = sealed.map(|s| -> Arc<dyn Part> { s.part.clone() });
         let mut parts: Vec<Arc<dyn Part>> = sealed.collect();
-        for segment in state.segments.iter().rev() {
-            parts.push(segment.clone());
-        }
         parts.retain(|p| overlaps(&**p, &times));
+        let segments = state.segments.iter().rev();
+        let segments = segments.filter(|segment| overlaps(&***segment, &times));
+        parts.extend(segments.map(|segment| state.part_of(segment)));
         Ok(parts)
     }
 
@@ -373,8 +377,12 @@ impl Queries for Engine {
         let waits = load(&counters.waiting) > 0 && since > 0;
         let wal_bytes = load(&counters.wal_bytes);
         let state = self.shared.read();
-        let hot_rows =
-            state.hot.rows.len() + state.sealed.iter().map(|s| s.hot.rows.len()).sum::<usize>();
+        let hot_rows = state.hot.rows.len()
+            + state
+                .sealed
+                .iter()
+                .map(|s| s.part.columns().rows.len())
+                .sum::<usize>();
         let segment_bytes: u64 = state.segments.iter().map(|s| s.manifest().bytes()).sum();
         Ok(answers::StorageFigures {
             data_bytes: wal_bytes + segment_bytes,
@@ -382,6 +390,7 @@ impl Queries for Engine {
             free_bytes: writer::free_bytes(&self.shared.dir).map_or(0, |(free, _)| free),
             hot_rows: hot_rows as u64,
             segments: state.segments.len() as u64,
+            warm_segments: state.warm.len() as u64,
             wal_lag_us: if waits {
                 now_us().saturating_sub(since).max(0).unsigned_abs()
             } else {
@@ -397,7 +406,7 @@ impl Queries for Engine {
     fn revision(&self, from_us: i64, to_us: i64) -> u64 {
         let times = from_us..to_us;
         let state = self.shared.read();
-        let sealed = state.sealed.iter().map(|s| -> &dyn Part { &*s.hot });
+        let sealed = state.sealed.iter().map(|s| -> &dyn Part { &*s.part });
         let segments = state.segments.iter().map(|s| -> &dyn Part { &**s });
         let hot: &dyn Part = &state.hot;
         let parts = std::iter::once(hot).chain(sealed).chain(segments);

@@ -9,6 +9,10 @@ pub struct Options {
     pub flush_after_us: i64,
     /// … or this big.
     pub flush_bytes: u64,
+    /// Columns stay in memory after that while all of them take no more than this …
+    pub memory_bytes: u64,
+    /// … and they are younger than this: questions about the last minutes are answered without reading files.
+    pub memory_us: i64,
     /// Response time up to which a user is satisfied; up to four times it is tolerated.
     pub apdex_us: u64,
     /// Free space below which nothing is stored: the greater of the two.
@@ -57,6 +61,8 @@ impl Default for Options {
         Self {
             flush_after_us: 300_000_000,
             flush_bytes: 64 << 20,
+            memory_bytes: 96 << 20,
+            memory_us: 3_600_000_000,
             apdex_us: 1_200_000,
             floor_bytes: 1 << 30,
             floor_percent: 5,

@@ -1,6 +1,6 @@
 //! The writer: the one thread that changes the WAL and the columns in memory.
 
-use super::{Sealed, Shared, State, keeper, now_us};
+use super::{Frozen, Sealed, Shared, State, keeper, now_us};
 use crate::catalogue::Checkpoint;
 use crate::engine::{AppendError, Appended};
 use crate::model::{BatchId, ModelBatch};
@@ -274,7 +274,7 @@ impl State {
             return;
         }
         let sealed = Sealed {
-            hot: Arc::new(std::mem::take(&mut self.hot)),
+            part: Arc::new(Frozen::new(std::mem::take(&mut self.hot))),
             checkpoint: Checkpoint {
                 wal_upto,
                 ledger: self.ledger.clone(),

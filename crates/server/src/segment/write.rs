@@ -10,7 +10,7 @@ use super::table::{Column, CrcFile, FileInfo, TableWriter, Values};
 use super::{LEDGER, MANIFEST, Manifest, STEPS, VERSION};
 use crate::columns::{Narrow, Rows, Wide};
 use crate::hot::{Hot, StatKey};
-use crate::profiles::BlockWriter;
+use crate::profiles::{BlockWriter, Builder};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -171,7 +171,7 @@ pub(crate) fn reach_of(times: impl Iterator<Item = (i64, i64)>) -> (i64, i64) {
 }
 
 /// Writes everything in `hot` into the draft.
-pub(crate) fn write_hot(draft: &mut Draft, hot: &Hot) -> io::Result<()> {
+pub(crate) fn write_hot(draft: &mut Draft, hot: &Hot, steps: Option<&Builder>) -> io::Result<()> {
     let order = TextOrder::of(hot);
     draft.texts(order.old.iter().map(|&id| hot.texts.get(id)), order.names)?;
     draft.resources(&hot.resources)?;
@@ -211,8 +211,8 @@ pub(crate) fn write_hot(draft: &mut Draft, hot: &Hot) -> io::Result<()> {
     draft.whole(APART, &APART_COLUMNS, &hot.apart, apart_values, |a| {
         (a.time_us, a.time_us)
     })?;
-    if !hot.profiles.is_empty() {
-        draft.steps(hot.profiles.blocks())?;
+    if let Some(steps) = steps.filter(|steps| !steps.is_empty()) {
+        draft.steps(steps.blocks())?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub(crate) fn options() -> Options {
     Options {
         floor_bytes: 0,
         floor_percent: 0,
+        // What is flushed is read from its files.
+        memory_bytes: 0,
         keep: Keep {
             transactions: EVER,
             steps: EVER,
