@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bytes, clock, compact, duration, percent, rate, shortSpan, span } from './format';
+import { bytes, clock, compact, duration, percent, rate, shortSpan, span, zone } from './format';
 
 describe('duration', () => {
   it('chooses the unit that a reader expects', () => {
@@ -59,7 +59,12 @@ describe('times', () => {
   });
   it('leave the day out where space is short and it is today', () => {
     const [from, to, later] = [1_700_000_000_000_000, 1_700_000_600_000_000, 1_700_086_400_000_000];
-    expect(shortSpan(from, to, to, style)).toBe('22:13:20 – 22:23:20');
+    expect(shortSpan(from, to, to, style)).toBe('22:13 – 22:23');
+    expect(shortSpan(from, from + 60_000_000, to, style)).toBe('22:13:20 – 22:14:20');
     expect(shortSpan(from, to, later, style)).toBe('Nov 14, 22:13:20 – 22:23:20');
+  });
+  it('name their zone', () => {
+    expect(zone(1_700_000_000_000_000, { locale: 'en', utc: true })).toBe('UTC');
+    expect(zone(1_700_000_000_000_000, { locale: 'ko', utc: false })).toMatch(/^(GMT|UTC)/);
   });
 });

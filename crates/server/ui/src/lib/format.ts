@@ -158,9 +158,10 @@ export function span(from: number, to: number, style: Style): string {
   return `${dateTime(from, style)} – ${sameDay ? clock(to, style) : dateTime(to, style)}`;
 }
 
-/** Both ends for a small place: without the day if it is today. */
+/** Both ends for a small place: without the day if it is today, without seconds if they say little. */
 export function shortSpan(from: number, to: number, now: number, style: Style): string {
   const today = day(now, style);
   if (day(from, style) !== today || day(to, style) !== today) return span(from, to, style);
-  return `${clock(from, style)} – ${clock(to, style)}`;
+  const text = to - from >= 300e6 ? minute : clock;
+  return `${text(from, style)} – ${text(to, style)}`;
 }
