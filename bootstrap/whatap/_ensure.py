@@ -1,8 +1,8 @@
 """Without a launcher: asks `whatap_python --ensure` for the launch value, if there is a sign of a home.
 
-Only where somebody configured one: this file is on the path, and WHATAP_HOME or WHATAP_CONFIG is set. The answer
-is waited for as long as a start may take unnoticed, then the interpreter goes on without tracing. A program that asks for
-the tracer itself waits longer.
+Only where somebody configured one: this file is on the path, and the environment names a home or, as a container's
+does, the server or the licence. The answer is waited for as long as a start may take unnoticed, then the interpreter goes
+on without tracing. A program that asks for the tracer itself waits longer.
 """
 import posix
 import sys
@@ -14,13 +14,13 @@ WAIT_WHEN_ASKED = 1.0
 POLL = 0.001
 MAX_ANSWER = 64 * 1024
 PROGRAM = 'whatap_python'
+SIGNS = ('WHATAP_HOME', 'WHATAP_CONFIG', 'WHATAP_LICENSE', 'WHATAP_SERVER_HOST', 'whatap_server_host')
 
 
 def launch_value(asked=False, home=None):
     """The launch value, or None. `asked`: the program asks for the tracer itself. `home`: not the one of the
     environment."""
-    if not asked and posix_environ('WHATAP_HOME') is None and posix_environ(
-            'WHATAP_CONFIG') is None:
+    if not asked and not any([posix_environ(name) for name in SIGNS]):
         return None
     program = _program()
     if program is None:

@@ -273,7 +273,20 @@ def _trusted(connection):
     """Whether the other side is our own user or root."""
     data = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, _credentials.size)
     uid = _credentials.unpack(data)[1]
-    return uid == 0 or uid == posix.geteuid() and uid != UNMAPPED
+    return uid == 0 or uid == posix.geteuid() and (uid != UNMAPPED or _every_user_is_mapped())
+
+
+def _every_user_is_mapped():
+    """Whether this user namespace knows every user, as the host's does: then `nobody` is a user like any other."""
+    try:
+        with _LowNumbersTaken():
+            number = posix.open('/proc/self/uid_map', posix.O_RDONLY | _CLOEXEC)
+        try:
+            return posix.read(number, 512).split() == [b'0', b'0', b'4294967295']
+        finally:
+            posix.close(number)
+    except (OSError, IOError):
+        return False
 
 
 def _send(connection, data, mapping):

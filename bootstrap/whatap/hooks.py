@@ -27,6 +27,7 @@ TABLE = [
     ('logging', 'logging', 'instrument'),
     ('threading', 'threads', 'instrument'),
     ('concurrent.futures.thread', 'futures', 'instrument'),
+    ('celery.app.trace', 'celery', 'instrument'),
 ]
 
 _rows = {}
