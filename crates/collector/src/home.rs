@@ -77,6 +77,18 @@ pub fn planned(home: &Path, name: &str) -> io::Result<PathBuf> {
     Err(last)
 }
 
+/// Where [`logs`] would send them, without making anything.
+pub fn planned_logs(home: &Path, wanted: Option<&Path>) -> io::Result<PathBuf> {
+    match wanted.map(|dir| home.join(dir)) {
+        Some(first)
+            if first.parent().is_some_and(is_safe) && would_do(&first, acceptable).is_ok() =>
+        {
+            Ok(first)
+        }
+        _ => planned(home, "logs"),
+    }
+}
+
 /// It is there and good, or it can be made.
 fn would_do(path: &Path, is_good: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     match (fs::symlink_metadata(path), path.parent()) {

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use scene::{Did, LICENCE, Scene};
 use serde_json::Value;
+use whatap_collector::instance::{self, Received};
+use whatap_wire::Message;
 
 /// A scene whose language does not depend on who runs the tests.
 fn scene() -> Scene {
@@ -279,6 +282,60 @@ fn it_meets_the_agent_and_misses_a_stopped_one() {
     assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
     scene.run(&["whatap-stop-agent"]).status(0);
     find(&examine(&scene, &[]).0, "agent_none");
+}
+
+/// Takes the instance's name and answers each connection's first message, or not at all.
+fn pretend(scene: &Scene, answer: Option<Message>) {
+    let listener = instance::hold(&instance::name(&scene.home())).unwrap();
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        loop {
+            std::thread::sleep(Duration::from_millis(5));
+            let Ok(Some(connection)) = instance::accept(listener.as_fd()) else {
+                continue;
+            };
+            if let Some(answer) = &answer {
+                while matches!(instance::receive(connection.as_fd()), Ok(Received::Nothing)) {}
+                instance::send(connection.as_fd(), answer, &[]).unwrap();
+            }
+            silent.push(connection);
+        }
+    });
+}
+
+#[test]
+fn an_agent_of_another_version_or_without_an_answer_is_told() {
+    let scene = scene();
+    let status = Message::new("ok").with("version", "2.9.0").with("pid", 7);
+    pretend(&scene, Some(status));
+    let (report, status) = examine(&scene, &["--home", scene.home().to_str().unwrap()]);
+    assert_eq!(status, 1);
+    assert!(
+        find(&report, "agent_other_version")["text"]
+            .to_string()
+            .contains("2.9.0")
+    );
+    let silent = self::scene();
+    pretend(&silent, None);
+    let (report, status) = examine(&silent, &[]);
+    assert_eq!(status, 2);
+    assert!(fix(&report, "agent_silent").starts_with("whatap-stop-agent --home"));
+}
+
+#[test]
+fn logs_that_the_user_wants_elsewhere_are_looked_for_there() {
+    let scene = scene();
+    let logs = scene.root().join("elsewhere");
+    fs::create_dir(&logs).unwrap();
+    fs::write(
+        logs.join("whatap-boot.log"),
+        "x pid 7 ended while serving GET /\n",
+    )
+    .unwrap();
+    let scene = scene.env("WHATAP_LOGS", logs.clone());
+    let (report, _) = examine(&scene, &[]);
+    assert_eq!(find(&report, "place_good")["text"], logs.to_str().unwrap());
+    find(&report, "log_line");
 }
 
 #[test]

@@ -65,10 +65,11 @@ impl Examination {
             &value("state_text"),
         ]);
         self.findings.good("agent", words);
-        let home = shell::path(&self.options.files.home);
         let running = value("version");
         if running != VERSION {
-            let fix = Fix::Command(format!("whatap-stop-agent --home {home}"));
+            // The newer one takes over at a start, with all that the older one holds.
+            let home = shell::path(&self.options.files.home);
+            let fix = Fix::Command(format!("whatap-start-agent --home {home} true"));
             let words = Say::AgentOtherVersion.with([&running, &VERSION]);
             self.findings.warning("version", words, fix);
         }

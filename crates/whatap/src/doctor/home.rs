@@ -1,8 +1,9 @@
 //! The home: who owns it, who runs, and where logs and spool go.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 use whatap_conf::HomeFrom;
@@ -78,8 +79,9 @@ impl Examination {
 
     /// Where logs and spool are.
     fn places(&mut self, home: &Path) {
-        for (id, name) in [("logs", "logs"), ("spool", "spool")] {
-            match whatap_collector::home::planned(home, name) {
+        let spool = whatap_collector::home::planned(home, "spool");
+        for (id, place) in [("logs", self.log_directory()), ("spool", spool)] {
+            match place {
                 Ok(place) => {
                     let words = Say::PlaceGood.with([&place.display()]);
                     self.findings.good(id, words);
@@ -90,6 +92,11 @@ impl Examination {
                 }
             }
         }
+    }
+
+    pub(super) fn log_directory(&self) -> io::Result<PathBuf> {
+        let files = &self.options.files;
+        whatap_collector::home::planned_logs(&files.home, files.logs.as_deref())
     }
 
     fn home_from(&self) -> &'static str {

@@ -68,8 +68,7 @@ const KNOWN: &[Known] = &[
 
 impl Examination {
     pub(super) fn logs(&mut self) {
-        let home = &self.options.files.home;
-        let Ok(directory) = whatap_collector::home::planned(home, "logs") else {
+        let Ok(directory) = self.log_directory() else {
             return;
         };
         let files = recent(&directory);
@@ -94,28 +93,25 @@ impl Examination {
 
 /// The newest file of each kind, if it is of these days.
 fn recent(directory: &Path) -> Vec<PathBuf> {
-    let mut names: Vec<String> = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".log"))
-        .collect();
-    names.sort();
-    let newest = |prefix: &str| names.iter().rev().find(|name| name.starts_with(prefix));
+    let newest = |kind: &str| {
+        let files = fs::read_dir(directory).into_iter().flatten().flatten();
+        let ours = files.filter(|file| {
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with(kind) && name.ends_with(".log")
+        });
+        let aged = ours.filter_map(|file| Some((age(&file.path())?, file.path())));
+        aged.filter(|(age, _)| *age < RECENT).min()
+    };
     let found = [newest("whatap-boot"), newest("whatap-hook")];
-    found
-        .into_iter()
-        .flatten()
-        .map(|name| directory.join(name))
-        .filter(|path| is_recent(path).unwrap_or(false))
-        .collect()
+    found.into_iter().flatten().map(|(_, path)| path).collect()
 }
 
-fn is_recent(path: &Path) -> Option<bool> {
+/// Since something was written; none for what is no file.
+fn age(path: &Path) -> Option<Duration> {
     let meta = fs::symlink_metadata(path).ok()?;
     let age = meta.modified().ok()?.elapsed().unwrap_or_default();
-    Some(meta.is_file() && age < RECENT)
+    meta.is_file().then_some(age)
 }
 
 fn tail(path: &Path) -> String {
