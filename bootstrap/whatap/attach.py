@@ -115,7 +115,8 @@ class Link(object):
             self.waiting = False
             return self._take(packet, descriptors)
         finally:
-            connection.settimeout(0)
+            if self.number >= 0:  # else it has been closed along with the answer
+                connection.settimeout(0)
             self._let_go(connection)
             for number in descriptors:
                 posix.close(number)

@@ -534,9 +534,10 @@ class Statements(dict):
     The step's first eight bytes; the rest of it from the repetitions on; state and length for the slot; its text there.
     """
 
-    __slots__ = ('tail',)
+    __slots__ = ('tail', 'target')
 
     def __init__(self, system, target):
+        self.target = target
         self.tail = wire.text(system) + wire.text(target)
 
     def __missing__(self, statement):

@@ -6,8 +6,11 @@ import sys
 import textwrap
 import time
 
+import pytest
+
 from conftest import APPS, Load
 import stack
+from test_faults import accounted
 
 WITHOUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "without.py")
 BREAKS_RINGS = """
@@ -29,16 +32,16 @@ BREAKS_RINGS = """
     """
 
 
-def flask_without_memfds(scene, home):
-    """gunicorn with the Flask application, started where memfd_create does not exist."""
+def flask_behind(scene, home, *before):
+    """gunicorn with the Flask application, under the launcher, which itself is started by another command."""
     port = stack.free_port()
-    log = scene.path("without.log")
+    log = scene.path("behind.log")
     launcher = os.path.join(scene.binaries, "whatap-start-agent")
     gunicorn = [sys.executable, os.path.join(os.path.dirname(sys.executable), "gunicorn"), "--bind", "127.0.0.1:%d" % port, "--workers", "2",
                 "--graceful-timeout", "5", "--log-level", "warning", "stock:app"]
     environment = home.environment(STOCK_DB=scene.path("stock.sqlite3"), WHATAP_APP_NAME="stock")
     with open(log, "ab") as out:
-        process = subprocess.Popen([sys.executable, WITHOUT, "memfd_create", launcher] + gunicorn, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        process = subprocess.Popen(list(before) + [launcher] + gunicorn, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                    cwd=os.path.join(APPS, "flask_stock"), env=environment, start_new_session=True)
     app = stack.Application(process, port, log)
     scene.cleanup.append(app.stop)
@@ -60,7 +63,7 @@ def memory_of(pid):
 
 def test_without_memfds_nothing_is_lost_and_a_killed_collector_loses_nothing(served):
     home = served.home()
-    app = flask_without_memfds(served, home)
+    app = flask_behind(served, home, sys.executable, WITHOUT, "memfd_create")
     with Load(app, threads=2, pause=0.02) as load:
         stack.wait_until("rings on tmpfs", lambda: [pid for pid in home.pids("whatap_python") if memory_of(pid)])
         collector, = home.pids("whatap_python")
@@ -118,3 +121,124 @@ def test_a_sealed_ring_cannot_be_cut_by_anybody(served):
         assert app.get("/")[0] == 200
     app.stop()
     assert served.settled(6) == 6
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@needs_root
+def test_a_full_disk_is_not_noticed_by_the_application_and_losses_are_counted(served):
+    """The home is a file system of 2 MB that is full from the start, in a mount namespace of its own. What memory holds arrives; what it
+    cannot hold while the server is away is counted."""
+    home = served.home(agent_linger_sec=3, profile_basetime=0)
+    script = """
+        set -e
+        cp "$1/whatap.conf" "$1.conf"
+        mount -t tmpfs -o size=2m,mode=755 tmpfs "$1"
+        cp -p "$1.conf" "$1/whatap.conf"
+        mkdir -p "$1/logs" "$1/spool"
+        dd if=/dev/zero of="$1/filler" bs=4096 2>/dev/null || true
+        shift
+        exec "$@"
+        """
+    app = flask_behind(served, home, "unshare", "--mount", "--propagation", "private", "sh", "-c", textwrap.dedent(script), "sh", home.directory)
+    with Load(app, threads=1) as load:
+        time.sleep(1)
+        assert served.settled(1) > 0
+        served.server.stop()
+        ended = time.monotonic() + 60
+        long_ones = 0
+        while long_ones < 400 and time.monotonic() < ended:
+            assert app.get("/sql?n=800")[0] == 200
+            long_ones += 1
+        load.answered += long_ones
+        served.server.start()
+        time.sleep(2)
+    assert load.broken == 0
+    accounted(served, load, app, lost=None)
+    assert {row["cause"] for row in served.server.lost_by_cause()["rows"]} == {"disk_full"}
+
+
+GROUPS = "/sys/fs/cgroup/memory"
+BALLAST = """
+    import sys
+    group, leave = sys.argv[1], int(sys.argv[2])
+    def read(name):
+        with open(group + '/' + name) as file:
+            return file.read()
+    def left():
+        files = dict(line.split() for line in read('memory.stat').splitlines())
+        reclaimable = int(files['total_active_file']) + int(files['total_inactive_file'])
+        return int(read('memory.limit_in_bytes')) - int(read('memory.usage_in_bytes')) + reclaimable
+    held = []
+    while left() > leave:
+        held.append(bytearray(b'x' * (1 << 20)))
+    print('full', flush=True)
+    sys.stdin.readline()
+    """
+
+
+@pytest.fixture
+def memory_group():
+    """A memory cgroup of 96 MiB with nobody in it."""
+    path = "%s/whatap-test-%d" % (GROUPS, os.getpid())
+    try:
+        os.mkdir(path)
+        with open(path + "/memory.limit_in_bytes", "w") as file:
+            file.write(str(96 << 20))
+    except OSError as error:
+        pytest.skip("no memory cgroup of one's own: %s" % error)
+    yield path
+    try:
+        stack.wait_until("the end of the group's processes", lambda: not open(path + "/cgroup.procs").read(), 20)
+    finally:
+        os.rmdir(path)
+
+
+@needs_root
+def test_no_rings_while_memory_is_short_and_rings_when_there_is_room(served, memory_group):
+    """A ring is refused before the kernel would have to kill somebody for it; its process asks again, and nothing is lost."""
+    home = served.home(agent_linger_sec=1)
+    script, stop = served.path("job.py"), served.path("stop")
+    with open(script, "w") as file:
+        file.write(textwrap.dedent("""
+            import os, sys, time, whatap
+
+            @whatap.method_profiling
+            def job():
+                return 1
+
+            sys.stdin.readline()
+            done = 0
+            while not os.path.exists(sys.argv[1]):
+                done += job()
+                time.sleep(0.1)
+            print(done)
+            """))
+
+    def join_group():
+        with open(memory_group + "/cgroup.procs", "w") as file:
+            file.write(str(os.getpid()))
+    launcher = os.path.join(served.binaries, "whatap-start-agent")
+    environment = home.environment(WHATAP_APP_NAME="short")
+    app = subprocess.Popen([launcher, sys.executable, script, stop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+                           preexec_fn=join_group)
+    served.cleanup.append(app.kill)
+    stack.wait_until("the collector", lambda: home.pids("whatap_python"))
+    time.sleep(1)
+    ballast = subprocess.Popen([sys.executable, "-c", textwrap.dedent(BALLAST), memory_group, str(10 << 20)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, preexec_fn=join_group)
+    served.cleanup.append(ballast.kill)
+    assert ballast.stdout.readline() == b"full\n"
+    app.stdin.close()
+    log = os.path.join(home.directory, "logs", "whatap-hook.log")
+    stack.wait_until("the refusal", lambda: os.path.exists(log) and "gives no ring: memory" in open(log).read(), 30)
+    assert app.poll() is None
+    ballast.stdin.close()
+    assert ballast.wait(20) == 0
+    collector, = home.pids("whatap_python")
+    stack.wait_until("a ring", lambda: memory_of(collector), 40)
+    open(stop, "w").close()
+    done = int(app.stdout.readline())
+    assert app.wait(30) == 0
+    assert served.settled(done) == done, served.server.lost_by_cause()

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import unittest
 
 import sink
@@ -43,6 +44,27 @@ def tearDownModule():
 
 def request(path, app=None, **more):
     return wsgi_client.request(app or application, path, **more)
+
+
+class Quick(object):
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        return self.get_response(request)
+
+
+class SlowBefore(Quick):
+    def __call__(self, request):
+        time.sleep(0.02)
+        return self.get_response(request)
+
+
+class SlowAfter(Quick):
+    def __call__(self, request):
+        response = self.get_response(request)
+        time.sleep(0.02)
+        return response
 
 
 class Shop(sink.Traced):
@@ -143,6 +165,27 @@ class Shop(sink.Traced):
                 request('/fail')
         self.assertEqual(type(caught.exception).__name__, 'PaymentError')
         self.assertEqual((settings.DEBUG, self.frame()['error_class']), (False, 'orders.views.PaymentError'))
+
+    def test_middleware_is_a_step_only_if_it_took_time(self):
+        from django.conf import settings
+        from django.test.utils import override_settings
+        classes = ['%s.%s' % (__name__, name) for name in ('SlowBefore', 'Quick', 'SlowAfter')]
+        with override_settings(MIDDLEWARE=list(settings.MIDDLEWARE) + classes):
+            request('/health', get_wsgi_application())
+        frame = self.frame()
+        self.assertEqual([(step['kind'], step['a']) for step in frame['steps'] if step['a'].startswith(__name__)],
+                         [('method', __name__ + ':SlowAfter'), ('method', __name__ + ':SlowBefore')])
+        after, before = [step for step in frame['steps'] if step['a'].startswith(__name__)]
+        self.assertLess(before['start'], after['start'])
+        for step in (before, after):
+            self.assertTrue(20000 <= step['duration'] <= frame['duration'], step)
+
+    def test_a_slow_view_is_not_the_middlewares_time(self):
+        request('/slow?seconds=0.2')
+        frame = self.frame()
+        self.assertGreater(frame['duration'], 200000)
+        took = sum(step['duration'] for step in frame['steps'] if step['kind'] == 'method')
+        self.assertLess(took, 100000, frame['steps'])
 
     def test_handler_looks_as_ever(self):
         from django.core.handlers.wsgi import WSGIHandler

@@ -36,7 +36,8 @@ class Statements(sink.Traced):
             ('dbc', self.target, 'postgresql', '', 0),
             ('sql', 'SELECT generate_series(1, %s)', 'postgresql', self.target, 3),
             ('sql', 'CREATE TEMP TABLE t (a int, b text)', 'postgresql', self.target, -1),
-            ('sql', 'INSERT INTO t VALUES (%s, %s)', 'postgresql', self.target, 2)])
+            ('sql', 'INSERT INTO t VALUES (%s, %s)', 'postgresql', self.target, 2),
+            ('sql', 'COMMIT', 'postgresql', self.target, 0)])
 
     def test_error(self):
         with psycopg.connect(**self.arguments) as connection, self.transaction():
@@ -53,6 +54,32 @@ class Statements(sink.Traced):
         frame = self.frame()
         self.assertEqual([(step['kind'], step['a'], step['failed']) for step in frame['steps']], [('dbc', '127.0.0.1:1/x', True)])
         self.assertNotIn('hunter2', repr(frame))
+
+    def test_slow_fetches_of_a_servers_cursor(self):
+        with self.transaction():
+            with psycopg.connect(**self.arguments) as connection:
+                cursor = connection.cursor('slow')
+                cursor.execute('SELECT pg_sleep(0.01), %s FROM generate_series(1, 4)', ('secret',))
+                self.assertEqual(cursor.fetchone()[1], 'secret')
+                self.assertEqual(len(cursor.fetchmany(2)), 2)
+                self.assertEqual(len(cursor.fetchall()), 1)
+                cursor.close()
+        steps = self.steps('fetch')
+        known = 'SELECT pg_sleep(0.01)' if int(psycopg.__version__.split('.')[1]) else ''  # 3.0 does not keep it
+        self.assertEqual([(step['a'].split(',')[0], step['value']) for step in steps], [(known, -1), (known, 2), (known, 1)])
+        self.assertNotIn('secret', repr(steps))
+        self.assertEqual(set(step['c'] for step in steps), {self.target})
+
+    def test_commits_and_rollbacks_that_end_something(self):
+        with self.transaction():
+            with psycopg.connect(**self.arguments) as connection:
+                connection.commit()
+                connection.execute('CREATE TEMP TABLE c (a int)')
+                connection.commit()
+                connection.execute('SELECT 1')
+                connection.rollback()
+                connection.rollback()
+        self.assertEqual(self.statements(), [('CREATE TEMP TABLE c (a int)', -1, False), ('COMMIT', 0, False), ('SELECT 1', 1, False), ('ROLLBACK', 0, False)])
 
     def test_kinds_of_cursors(self):
         class Mine(getattr(psycopg, 'ClientCursor', psycopg.Cursor)):  # since 3.1
@@ -80,7 +107,7 @@ class Statements(sink.Traced):
                         1 / 0
             connection.rollback()
         self.assertEqual([(name, failed) for name, _, failed in self.statements()],
-                         [('CREATE TEMP TABLE c (a int)', False), ('COPY c FROM STDIN', False), ('COPY c FROM STDIN', True)])
+                         [('CREATE TEMP TABLE c (a int)', False), ('COPY c FROM STDIN', False), ('COPY c FROM STDIN', True), ('ROLLBACK', False)])
 
     def test_statement_objects_without_their_values(self):
         query = sql.SQL('SELECT {} AS {}').format(sql.Literal('hunter2'), sql.Identifier('a', 'b'))
@@ -102,7 +129,7 @@ class Statements(sink.Traced):
                 with self.transaction():
                     with pool.connection() as connection:
                         connection.execute('SELECT 1')
-                self.assertEqual(self.statements(), [('SELECT 1', 1, False)])
+                self.assertEqual(self.statements(), [('SELECT 1', 1, False), ('COMMIT', 0, False)])
 
     def test_connect_is_the_class_method(self):
         self.assertEqual(psycopg.connect, psycopg.Connection.connect)

@@ -128,6 +128,21 @@ class Statements(sink.Traced):
         self.assertEqual(len(made), 1)
         self.assertIs(type(connection), psycopg2.extensions.connection)
 
+    def test_slow_fetches_of_a_named_cursor(self):
+        connection = self.connect()
+        with self.transaction():
+            cursor = connection.cursor('slow')
+            cursor.execute("SELECT pg_sleep(0.01), 'secret' || %s FROM generate_series(1, 3)", ('x',))
+            self.assertEqual(len(cursor.fetchmany(2)), 2)
+            self.assertEqual(len(cursor.fetchall()), 1)
+            cursor.close()
+            connection.rollback()
+        steps = self.steps('fetch', 'sql')
+        self.assertEqual([(step['kind'], step['a'].split(',')[0], step['value']) for step in steps], [
+            ('sql', 'SELECT pg_sleep(0.01)', -1), ('fetch', 'SELECT pg_sleep(0.01)', 2), ('fetch', 'SELECT pg_sleep(0.01)', 1), ('sql', 'ROLLBACK', 0)])
+        self.assertNotIn("'x'", repr(steps))
+        self.assertEqual(set(step['c'] for step in steps), {self.target})
+
     def test_named_cursor(self):
         connection = self.connect()
         with self.transaction():
@@ -151,7 +166,8 @@ class Statements(sink.Traced):
             cursor = connection.cursor()
             cursor.execute('SELECT count(*) FROM w')
             self.assertEqual(cursor.fetchone(), (0,))
-        self.assertEqual(len(self.statements()), 3)
+        self.assertEqual([statement[0] for statement in self.statements()], [
+            'CREATE TEMP TABLE w (a int)', 'COMMIT', 'INSERT INTO w VALUES (1)', 'ROLLBACK', 'SELECT count(*) FROM w'])
 
     def test_many_values_and_copy(self):
         connection = self.connect()
@@ -192,7 +208,7 @@ class Statements(sink.Traced):
                 connection = pool.getconn()
                 connection.cursor().execute('SELECT 1')
                 pool.putconn(connection)
-            self.assertEqual(self.statements(), [('SELECT 1', 1, False)])
+            self.assertEqual(self.statements(), [('SELECT 1', 1, False), ('ROLLBACK', 0, False)])
         pool.closeall()
 
     def test_wrong_arguments_raise_as_ever(self):

@@ -1,5 +1,6 @@
 """The ring: attaching, forking, full rings, descriptors, and what stays true when anything goes wrong."""
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -154,6 +155,40 @@ class Attaching(Traced):
         os.symlink('/etc/passwd', home + '/logs/whatap-hook.log')
         _log.note('another')
         shutil.rmtree(home)
+
+
+class Refused(Traced):
+    answers = False
+    made = 0
+
+    def ask(self):
+        """Begins and ends until the collector has got one more request than before; gives the connection."""
+        asked = len(self.collector.requests)
+        for _ in range(400):
+            if self.ring.link is not None:
+                self.ring.link.next_try = 0
+            self.traced()
+            if len(self.collector.requests) > asked:
+                return self.collector.connections[-1]
+            time.sleep(0.005)
+        self.fail('not asked')
+
+    def traced(self):
+        tx = transactions.begin('GET', '/')
+        self.assertIsNotNone(tx)
+        tx.end(200)
+        self.made += 1
+
+    def test_no_transaction_is_lost_to_a_refusal_or_a_broken_connection(self):
+        self.ask().send(b'no\nreason=memory\n')
+        for _ in range(20):
+            self.traced()
+            time.sleep(0.002)
+        self.ask().shutdown(socket.SHUT_RDWR)
+        for _ in range(20):
+            self.traced()
+            time.sleep(0.002)
+        self.assertEqual(self.ring.words[24], self.made)
 
 
 class FullRings(Traced):

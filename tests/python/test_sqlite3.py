@@ -2,6 +2,7 @@
 import os
 import pickle
 import tempfile
+import time
 import unittest
 
 from traced import Traced
@@ -42,12 +43,85 @@ class Statements(Traced):
             self.connection.executescript('select 1; select 2')
             self.connection.executemany('delete from item where id = ?', [(1,), (2,)])
         self.steps(work)
-        self.assertEqual(self.seen, [
+        self.assertEqual([step for step in self.seen if step[1] != 'COMMIT'], [  # some versions commit before a script
             (1, 'insert into item values (?, ?)', 1, 0), (1, 'insert into item values (?, ?)', 2, 0),
             (1, 'select id from item order by id', -1, 0), (1, 'select 1; select 2', -1, 0),
             (1, 'delete from item where id = ?', 2, 0)])
         self.assertEqual((self.frame['steps'][0]['b'], self.frame['steps'][0]['c']), ('sqlite', ':memory:'))
         self.assertNotIn('secret', repr(self.frame))
+
+    def test_commits_and_rollbacks_that_end_something(self):
+        def work():
+            self.connection.commit()
+            self.connection.rollback()
+            self.connection.execute('insert into item values (7, ?)', ('x',))
+            self.connection.commit()
+            with self.connection:
+                self.connection.execute('delete from item where id = 7')
+            try:
+                with self.connection:
+                    self.connection.execute('insert into item values (8, ?)', ('x',))
+                    raise ZeroDivisionError
+            except ZeroDivisionError:
+                pass
+        self.connection.commit()
+        self.steps(work)
+        said = [text for kind, text, _, flags in self.seen]
+        if not hasattr(self.connection, 'in_transaction'):
+            said = said[2:]  # Python 2.7 does not tell that there was nothing to commit
+        self.assertEqual(said, [
+            'insert into item values (7, ?)', 'COMMIT', 'delete from item where id = 7', 'COMMIT', 'insert into item values (8, ?)',
+            'ROLLBACK'])
+        self.assertEqual((self.frame['steps'][-1]['b'], self.frame['steps'][-1]['c'], self.frame['steps'][-1]['value']), ('sqlite', ':memory:', 0))
+        self.assertEqual(self.connection.execute('select count(*) from item').fetchone()[0], 0)
+
+    def test_a_commit_that_fails_raises_as_ever(self):
+        self.connection.executescript('pragma foreign_keys = on; create table part (of references item deferrable initially deferred)')
+
+        def work():
+            self.connection.execute('insert into part values (99)')
+            self.assertRaises(sqlite3.IntegrityError, self.connection.commit)
+            self.connection.rollback()
+            self.connection.close()
+            self.assertRaises(sqlite3.ProgrammingError, self.connection.commit)
+            self.assertRaises(sqlite3.ProgrammingError, self.connection.rollback)
+        self.steps(work)
+        self.assertEqual([(text, flags) for _, text, _, flags in self.seen[:3]],
+                         [('insert into part values (99)', 0), ('COMMIT', 1), ('ROLLBACK', 0)])
+
+    def test_fetching_is_a_step_only_if_it_takes_time(self):
+        def slowly(value):
+            time.sleep(0.004)
+            return value
+        self.connection.create_function('slowly', 1, slowly)
+        self.connection.executemany('insert into item values (?, ?)', [(number, 'x') for number in range(1, 6)])
+        self.connection.commit()
+
+        def work():
+            self.assertEqual(len(self.connection.execute('select slowly(id) from item').fetchall()), 5)
+            cursor = self.connection.execute('select slowly(name) from item')
+            self.assertEqual([len(cursor.fetchmany(4)), len(cursor.fetchmany(4))], [4, 1])
+            self.assertEqual(cursor.fetchall(), [])
+        self.steps(work)
+        fetches = [(text, rows) for kind, text, rows, _ in self.seen if kind == 9]
+        self.assertEqual(fetches[:2], [('select slowly(id) from item', 5), ('select slowly(name) from item', 4)])
+        step = [step for step in self.frame['steps'] if step['kind'] == 9][0]
+        self.assertEqual((step['b'], step['c']), ('sqlite', ':memory:'))
+        self.assertGreater(step['duration'], 5000)
+
+    def test_fetches_that_fail_raise_as_ever(self):
+        def breaks(value):
+            time.sleep(0.006)
+            return 1 // (value - 2)
+        self.connection.create_function('breaks', 1, breaks)
+        self.connection.executemany('insert into item values (?, ?)', [(number, 'x') for number in range(1, 3)])
+
+        def work():
+            cursor = self.connection.execute('select breaks(id) from item')
+            self.assertRaises(sqlite3.OperationalError, cursor.fetchall)
+            self.assertRaises(TypeError, cursor.fetchall, 1, 2, 3)
+        self.steps(work)
+        self.assertEqual([(text, flags) for kind, text, _, flags in self.seen if kind == 9], [('select breaks(id) from item', 1)])
 
     def test_errors_are_raised_as_they_are(self):
         def work():

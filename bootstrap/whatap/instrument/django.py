@@ -38,6 +38,8 @@ def instrument_base(module):
         wrap(handler, 'resolve_request', traced_resolve_request)
     else:
         wrap(handler, 'get_response', traced_get_response)
+    from . import _django_middleware
+    wrap(module, 'convert_exception_to_response', _django_middleware.traced_convert)
 
 
 def instrument_exception(module):

@@ -3,8 +3,10 @@ from ..guard import guarded
 from ..hooks import wrap
 from ..tx import NO_STEP, current
 from ._database import statement, target, target_of_arguments
+from ._past import traced_end_of_work, traced_fetch
 
 SYSTEM = 'postgresql'
+IN_TRANSACTION = (2, 3)  # PQTRANS_INTRANS and PQTRANS_INERROR of libpq
 TARGET = '_whatap_target'
 
 
@@ -20,6 +22,12 @@ def instrument(module):
         for method in ('execute', 'executemany'):
             if cursor is not None and method in cursor.__dict__:
                 wrap(cursor, method, traced_execute)
+        for method in ('fetchone', 'fetchmany', 'fetchall'):
+            # A server's cursor asks the server for each row.
+            if cursor is not None and method in cursor.__dict__ and (method != 'fetchone' or name == 'ServerCursor'):
+                wrap(cursor, method, lambda fetch: traced_fetch(fetch, fetched))
+    for method, text in (('commit', 'COMMIT'), ('rollback', 'ROLLBACK')):
+        wrap(module.Connection, method, lambda end, text=text: traced_end_of_work(end, text, begin_end))
     wrap(module.Cursor, 'stream', traced_stream)
     wrap(module.Cursor, 'copy', traced_copy)
     from . import _psycopg_async
@@ -65,11 +73,30 @@ def begin_connect(tx, args, kwargs):
 
 @guarded
 def begin(tx, cursor, query):
-    connection = cursor._conn
+    return tx.sql(statement(query), SYSTEM, place_of(cursor._conn))
+
+
+@guarded
+def begin_end(tx, connection, text):
+    """The step of a commit or rollback, if a transaction has begun."""
+    if connection.pgconn.transaction_status not in IN_TRANSACTION:
+        return None
+    return tx.sql(text, SYSTEM, place_of(connection))
+
+
+def fetched(cursor, tx):
+    """The statement whose rows these are. A server's cursor knows only what it has declared, with numbers for the values."""
+    query = cursor._last_query
+    if query is None and hasattr(cursor, '_name') and cursor._query is not None:
+        query = cursor._query.query.partition(b' FOR ')[2]
+    return None if query is None else statement(query), SYSTEM, place_of(cursor._conn)
+
+
+def place_of(connection):
     place = connection.__dict__.get(TARGET)
     if place is None:
         place = connection.__dict__[TARGET] = target_of(connection)
-    return tx.sql(statement(query), SYSTEM, place)
+    return place
 
 
 def target_of(connection):

@@ -8,8 +8,10 @@ from ..guard import guarded
 from ..hooks import look_like, wrap
 from ..tx import NO_STEP, current
 from ._database import statement, target, target_of_arguments
+from ._past import traced_end_of_work, traced_fetch
 
 SYSTEM = 'postgresql'
+READY = 1  # psycopg2.extensions.STATUS_READY
 MAX_CLASSES = 256
 
 _connections = {}
@@ -97,15 +99,30 @@ def connection_members(base, ours):
         return last(self, *args, **kwargs)
 
     cursor.__doc__ = last.__doc__
+    methods = {'cursor': cursor}
+    for name in ('commit', 'rollback'):
+        method = getattr(ours, name)
+        methods[name] = look_like(traced_end_of_work(method, name.upper(), begin_end), method)
     slots = {'__slots__': ('_whatap_target',)}
     if base is ours:
-        return type(base)(base.__name__, (base,), describe(base, dict(slots, cursor=cursor)))
-    behind = type(ours)(ours.__name__, (ours,), describe(ours, {'__slots__': (), 'cursor': cursor}))
+        return type(base)(base.__name__, (base,), describe(base, dict(slots, **methods)))
+    behind = type(ours)(ours.__name__, (ours,), describe(ours, dict(methods, __slots__=())))
     return type(base)(base.__name__, (base, behind), describe(base, slots))
 
 
+@guarded
+def begin_end(tx, connection, statement):
+    """The step of a commit or rollback, if a transaction has begun."""
+    if connection.status == READY:
+        return None
+    return tx.sql(statement, SYSTEM, place_of(connection))
+
+
 def cursor_members(base, ours):
-    members = {'__slots__': ()}
+    members = {'__slots__': ('_whatap_statement',)}
+    for name in ('fetchmany', 'fetchall'):
+        method = getattr(base, name)
+        members[name] = look_like(traced_fetch(method, fetched), method)
     for name, text in (('execute', None), ('executemany', None), ('callproc', 'CALL '), ('copy_expert', None),
                        ('copy_from', 'COPY FROM '), ('copy_to', 'COPY TO ')):
         method = getattr(base, name, None)
@@ -131,6 +148,11 @@ def traced(method, prefix, place):
     return look_like(wrapper, method)
 
 
+def fetched(cursor, tx):
+    """The statement whose rows these are: never what the driver has made of it, which holds values."""
+    return getattr(cursor, '_whatap_statement', None), SYSTEM, place_of(cursor.connection)
+
+
 @guarded
 def begin(tx, cursor, args, kwargs, prefix, place):
     if len(args) > place:
@@ -140,12 +162,15 @@ def begin(tx, cursor, args, kwargs, prefix, place):
     text = statement(query)
     if prefix is not None:
         text = prefix + text
-    connection = cursor.connection
+    cursor._whatap_statement = text
+    return tx.sql(text, SYSTEM, place_of(cursor.connection))
+
+
+def place_of(connection):
     try:
-        place = connection._whatap_target
+        return connection._whatap_target
     except AttributeError:
-        place = target_of(connection)
-    return tx.sql(text, SYSTEM, place)
+        return target_of(connection)
 
 
 def target_of(connection):

@@ -9,6 +9,7 @@ where C methods were. Django's cursors are a subclass of `Cursor`, hence covered
 import sys
 
 from whatap import guard, hooks, tx as transactions
+from whatap.instrument import _past
 
 SYSTEM = 'sqlite'
 FACTORY = 5  # place of `factory` among connect's positional arguments
@@ -94,7 +95,22 @@ MAX_FACTORIES = 100
 def _cursor_class(base):
     traced = transactions.traced_execute
     execute, executemany, executescript = traced(base.execute), traced(base.executemany), traced(base.executescript)
-    return _subclass(base, (), execute=execute, executemany=executemany, executescript=executescript)
+    fetchmany, fetchall = _past.traced_fetch(base.fetchmany, _fetched), _past.traced_fetch(base.fetchall, _fetched)
+    return _subclass(base, (), execute=execute, executemany=executemany, executescript=executescript, fetchmany=fetchmany,
+                     fetchall=fetchall)
+
+
+def _fetched(cursor, tx):
+    """The statement whose rows these are: the last one, if nothing has come after it."""
+    statement = None
+    last = tx.steps[-1] if tx.steps else None
+    if type(last) is bytes and last[4:5] == _SQL:
+        size = bytearray(last[32:34])
+        statement = last[34:34 + size[0] + 256 * size[1]]
+    return statement, SYSTEM, cursor.connection._whatap.target
+
+
+_SQL = b'\1'
 
 
 def _connection_class(base, traced_cursor):
@@ -141,8 +157,48 @@ def _connection_class(base, traced_cursor):
         def executescript(self, *args):
             return base_cursor(self, traced_cursor).executescript(*args)
 
+    more = {}
+    if _ends_by_itself(base):
+        more['__exit__'] = _leave(base.__exit__)
     return _subclass(base, ('_whatap',), __init__=__init__, cursor=cursor, execute=execute, executemany=executemany,
-                     executescript=executescript)
+                     executescript=executescript, commit=_past.traced_end_of_work(base.commit, 'COMMIT', _end_of_work),
+                     rollback=_past.traced_end_of_work(base.rollback, 'ROLLBACK', _end_of_work), **more)
+
+
+@guard.guarded
+def _end_of_work(tx, connection, statement):
+    """The step of a commit or rollback, if anything has been changed."""
+    try:
+        if not getattr(connection, 'in_transaction', True):
+            return None
+    except sys.modules['sqlite3.dbapi2'].Error:  # closed: the library will say so
+        return None
+    return tx.sql(statement, SYSTEM, connection._whatap.target)
+
+
+def _leave(leave):
+    """The end of a `with` block where it does not ask `commit` and `rollback`."""
+    commit, rollback = [_past.traced_end_of_work(leave, statement, _end_of_work) for statement in ('COMMIT', 'ROLLBACK')]
+
+    def __exit__(self, *failure):
+        return (commit if failure[:1] == (None,) else rollback)(self, *failure)
+    return __exit__
+
+
+def _ends_by_itself(base):
+    """Whether a `with` block of this Python ends without `self.commit()`."""
+    asked = []
+
+    class Probe(base):
+        def commit(self):
+            asked.append(True)
+
+    probe = Probe(':memory:')
+    with probe:
+        probe.execute('create table x (a)')
+        probe.execute('insert into x values (1)')
+    probe.close()
+    return not asked
 
 
 def _asks_itself(base):
