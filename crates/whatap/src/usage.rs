@@ -1,11 +1,13 @@
-//! Command lines of the programs that clap parses: help and version on stdout with status 0, a mistake is one line on stderr.
+//! Command lines: help and version on stdout with status 0, a mistake is one line on stderr. `--completions SHELL` and `--man`, alone
+//! on the command line, print what is generated from the same description.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Command, Parser};
+use clap_complete::Shell;
 
 /// The parsed command line, or the status to leave with.
 pub fn parse<P: Parser>(
@@ -13,6 +15,19 @@ pub fn parse<P: Parser>(
     args: impl IntoIterator<Item = OsString>,
     mistake: u8,
 ) -> Result<P, ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(printed) = generated(program, &args, P::command) {
+        return Err(match printed {
+            Ok(text) => {
+                print(&text);
+                ExitCode::SUCCESS
+            }
+            Err(problem) => {
+                complain(program, &problem);
+                ExitCode::from(mistake)
+            }
+        });
+    }
     P::try_parse_from(args).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             print(&error.to_string());
@@ -23,6 +38,46 @@ pub fn parse<P: Parser>(
             ExitCode::from(mistake)
         }
     })
+}
+
+/// Completions or the manual page, if that is what the command line asks for.
+pub fn generated(
+    program: &str,
+    args: &[OsString],
+    command: impl Fn() -> Command,
+) -> Option<Result<String, String>> {
+    let words: Vec<_> = args
+        .iter()
+        .skip(1)
+        .filter_map(|word| word.to_str())
+        .collect();
+    let mut text = Vec::new();
+    match words[..] {
+        ["--man"] => {
+            let page = clap_mangen::Man::new(command()).render(&mut text);
+            page.map_err(|error| error.to_string())
+        }
+        ["--completions", shell] => completions(program, shell, command(), &mut text),
+        ["--completions"] => Err(format!("--completions needs a shell: {SHELLS}")),
+        _ => return None,
+    }
+    .map(|()| String::from_utf8_lossy(&text).into_owned())
+    .into()
+}
+
+const SHELLS: &str = "bash, elvish, fish, powershell or zsh";
+
+fn completions(
+    program: &str,
+    shell: &str,
+    mut command: Command,
+    text: &mut Vec<u8>,
+) -> Result<(), String> {
+    let known: Shell = shell
+        .parse()
+        .map_err(|_| format!("--completions {shell}: not one of {SHELLS}"))?;
+    clap_complete::generate(known, &mut command, program, text);
+    Ok(())
 }
 
 /// Writes to stdout; a reader that has gone is no reason to fail.

@@ -6,14 +6,27 @@ use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
 use std::process::ExitCode;
 
+use whatap::usage;
 use whatap_server::cli::{self, Process};
 
 fn main() -> ExitCode {
     let one_time_token = std::env::var(ONE_TIME_TOKEN).ok();
     // SAFETY: no other thread runs yet.
     unsafe { std::env::remove_var(ONE_TIME_TOKEN) };
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match usage::generated("whatap-server", &arguments, cli::command) {
+        Some(Ok(text)) => {
+            usage::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(problem)) => {
+            usage::complain("whatap-server", &problem);
+            return ExitCode::from(2);
+        }
+        None => {}
+    }
     cli::main(Process {
-        arguments: std::env::args_os().collect(),
+        arguments,
         inherit,
         one_time_token,
     })

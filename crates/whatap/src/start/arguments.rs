@@ -1,124 +1,69 @@
 //! The launcher's own options. They end at the first word that is not one: everything from there on belongs to the command.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::{Parser, ValueHint};
 use whatap_conf::find;
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    Run(Arguments),
-    /// Help or version, for stdout.
-    Show(String),
-}
+use super::PROGRAM;
 
-#[derive(Debug, Default, PartialEq, Eq)]
+/// Starts a command and traces the Python processes in it.
+///
+/// The command gets this process's id, its exit status is the command's. 127: no such command, 126: it cannot be executed, 125: these
+/// options are wrong. If anything is wrong with the monitoring, the command starts all the same.
+#[derive(Parser, Debug, Default, PartialEq, Eq)]
+#[command(name = PROGRAM, version)]
 pub(super) struct Arguments {
+    /// Directory of whatap.conf, logs and spool [env: WHATAP_HOME]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) home: Option<PathBuf>,
-    pub(super) overrides: Vec<(String, String)>,
+    /// Name of the application [env: WHATAP_APP_NAME]
+    #[arg(long = "app_name", alias = "app-name", value_name = "NAME")]
+    app_name: Option<String>,
+    /// Set any option for this launch; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Say on stderr which version, home and files are used
+    #[arg(long)]
     pub(super) banner: bool,
+    /// Print what would be started, and why; start nothing
+    #[arg(long, alias = "dry_run")]
     pub(super) dry_run: bool,
+    /// What to start
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
     pub(super) command: Vec<OsString>,
 }
 
-const HELP: &str = "\
-Starts a command and traces the Python processes in it.
-
-Usage: whatap-start-agent [OPTIONS] [--] COMMAND [ARGUMENT]...
-
-Options:
-      --home DIR          Directory of whatap.conf, logs and spool [env: WHATAP_HOME]
-      --app_name NAME     Name of the application [env: WHATAP_APP_NAME]
-      --set KEY=VALUE     Set any option for this launch; may be repeated
-      --banner            Say on stderr which version, home and files are used
-      --dry-run           Print what would be started and with which environment
-  -h, --help              Print this help
-  -V, --version           Print the version
-
-The command gets this process's id, its exit status is the command's. 127: no such command, 126: it cannot be executed,
-125: these options are wrong. If anything is wrong with the monitoring, the command starts all the same.
-";
-
-impl Request {
-    pub(super) fn parse(words: impl Iterator<Item = OsString>) -> Result<Self, String> {
-        let mut words = words.peekable();
-        let mut found = Arguments::default();
-        while let Some(word) = words.next_if(|w| w.as_encoded_bytes().starts_with(b"-")) {
-            if word == "--" {
-                break;
-            }
-            let (name, attached) = split(&word);
-            let mut value = || {
-                attached
-                    .clone()
-                    .or_else(|| words.next())
-                    .ok_or_else(|| format!("{name} needs a value"))
-            };
-            match name.replace('_', "-").as_str() {
-                "-h" | "--help" => return Ok(Self::Show(HELP.into())),
-                "-V" | "--version" => {
-                    return Ok(Self::Show(format!(
-                        "whatap-start-agent {}\n",
-                        whatap_conf::VERSION
-                    )));
-                }
-                "--home" => found.home = Some(value()?.into()),
-                "--app-name" => found.overrides.push(("app_name".into(), text(value()?)?)),
-                "--set" => found.overrides.push(pair(&text(value()?)?)?),
-                "--banner" if attached.is_none() => found.banner = true,
-                "--dry-run" if attached.is_none() => found.dry_run = true,
-                _ => return Err(format!("unknown option {}", word.display())),
-            }
-        }
-        found.command = words.collect();
-        if found.command.is_empty() {
-            return Err("no command given".into());
-        }
-        Ok(Self::Run(found))
+impl Arguments {
+    /// Options that this command line sets, as `whatap.conf` spells them.
+    pub(super) fn overrides(&self) -> Vec<(String, String)> {
+        let name = self.app_name.iter();
+        name.map(|name| ("app_name".to_owned(), name.clone()))
+            .chain(self.set.iter().cloned())
+            .collect()
     }
 }
 
-/// `--name=value` in two.
-fn split(word: &OsStr) -> (String, Option<OsString>) {
-    let bytes = word.as_encoded_bytes();
-    match bytes
-        .iter()
-        .position(|b| *b == b'=')
-        .filter(|_| bytes.starts_with(b"--"))
-    {
-        Some(at) => {
-            use std::os::unix::ffi::OsStrExt as _;
-            let value = OsStr::from_bytes(&word.as_bytes()[at + 1..]).to_owned();
-            (
-                String::from_utf8_lossy(&bytes[..at]).into_owned(),
-                Some(value),
-            )
-        }
-        None => (word.to_string_lossy().into_owned(), None),
-    }
-}
-
-fn text(value: OsString) -> Result<String, String> {
-    value
-        .into_string()
-        .map_err(|v| format!("{} is not UTF-8", v.display()))
-}
-
+/// `KEY=VALUE`, the value as it is handed on.
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or_else(|| format!("--set {text}: not KEY=VALUE"))?;
-    let option = find(key).ok_or_else(|| format!("--set {key}: unknown option"))?;
+    let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
+    let option = find(key).ok_or_else(|| format!("unknown option `{key}`"))?;
     if option.secret {
         return Err(format!(
-            "--set {key}: a secret on a command line is seen by everybody; use whatap.conf or {}",
+            "{key}: a secret on a command line is seen by everybody; use whatap.conf or {}",
             option.variable()
         ));
     }
     let value = option
         .kind
         .normalise(value)
-        .map_err(|why| format!("--set {key}: `{value}` {why}"))?;
+        .map_err(|why| format!("{key}: `{value}` {why}"))?;
     Ok((option.name.into(), value))
 }
 
@@ -126,15 +71,9 @@ fn pair(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Request, String> {
-        Request::parse(line.split_whitespace().map(OsString::from))
-    }
-
-    fn run(line: &str) -> Arguments {
-        match parse(line) {
-            Ok(Request::Run(arguments)) => arguments,
-            other => panic!("{line}: {other:?}"),
-        }
+    fn parse(line: &str) -> Result<Arguments, String> {
+        let words = std::iter::once("whatap-start-agent").chain(line.split_whitespace());
+        Arguments::try_parse_from(words).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -147,49 +86,44 @@ mod tests {
             ("--home /h gunicorn --version", "gunicorn --version"),
             ("--home=/h -- --odd -x", "--odd -x"),
             ("--banner -- -- x", "-- x"),
-            ("env -i --unknown", "env -i --unknown"),
+            ("env -i --unknown -- y", "env -i --unknown -- y"),
+            ("-- gunicorn -w 2 -- -c", "gunicorn -w 2 -- -c"),
         ] {
             let expected: Vec<OsString> = command.split_whitespace().map(OsString::from).collect();
-            assert_eq!(run(line).command, expected, "{line}");
+            assert_eq!(parse(line).unwrap().command, expected, "{line}");
         }
-        assert_eq!(run("--home=/h x").home, Some("/h".into()));
+        assert_eq!(parse("--home=/h x").unwrap().home, Some("/h".into()));
     }
 
     #[test]
     fn settings_of_one_launch_are_checked() {
-        let arguments = run("--app_name shop --set profile_basetime=010 --set=trace_cpu=on x");
+        let arguments = parse("--app_name shop --set profile_basetime=010 --set=trace_cpu=on x");
         let expected = [
             ("app_name", "shop"),
             ("profile_basetime", "10"),
             ("trace_cpu", "true"),
         ];
         assert_eq!(
-            arguments.overrides,
+            arguments.unwrap().overrides(),
             expected.map(|(k, v)| (k.to_owned(), v.to_owned()))
         );
-        assert_eq!(
-            parse("--set debug=perhaps x"),
-            Err("--set debug: `perhaps` is neither true nor false".into())
-        );
-        assert!(
-            parse("--set license=x1 x")
-                .unwrap_err()
-                .contains("WHATAP_LICENSE")
-        );
-    }
-
-    #[test]
-    fn mistakes_of_ours_are_named() {
-        assert_eq!(parse("--hone /x y"), Err("unknown option --hone".into()));
-        assert_eq!(parse("-z"), Err("unknown option -z".into()));
-        assert_eq!(parse("--home"), Err("--home needs a value".into()));
-        assert_eq!(
-            parse("--banner=1 x"),
-            Err("unknown option --banner=1".into())
-        );
-        assert_eq!(parse(""), Err("no command given".into()));
-        assert_eq!(parse("--"), Err("no command given".into()));
-        assert!(matches!(parse("--help"), Ok(Request::Show(_))));
-        assert!(matches!(parse("-V x"), Ok(Request::Show(_))));
+        for (line, why) in [
+            (
+                "--set debug=perhaps x",
+                "`perhaps` is neither true nor false",
+            ),
+            ("--set license=x1 x", "WHATAP_LICENSE"),
+            ("--set lisence=x1 x", "unknown option `lisence`"),
+            ("--set nothing x", "not KEY=VALUE"),
+            ("--hone /x y", "--hone"),
+            ("-z", "-z"),
+            ("--home", "value is required"),
+            ("--banner=1 x", "--banner"),
+            ("", "COMMAND"),
+            ("--", "COMMAND"),
+        ] {
+            let mistake = parse(line).unwrap_err();
+            assert!(mistake.contains(why), "{line}: {mistake}");
+        }
     }
 }

@@ -19,9 +19,9 @@ use whatap_conf::{Env, Launch, Resolved};
 
 use crate::local::{self, Local};
 use crate::program::{CannotStart, Program};
-use crate::usage::{complain, print};
+use crate::usage::{complain, parse, print};
 use crate::{bootstrap, home, inherited, trust};
-use arguments::{Arguments, Request};
+use arguments::Arguments;
 use voice::Voice;
 
 const PROGRAM: &str = "whatap-start-agent";
@@ -30,18 +30,9 @@ const PROGRAM: &str = "whatap-start-agent";
 const USAGE: u8 = 125;
 
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let request = match Request::parse(arguments.into_iter().skip(1)) {
-        Ok(request) => request,
-        Err(mistake) => {
-            return fail(USAGE, &format!("{mistake}; --help lists the options"));
-        }
-    };
-    let arguments = match request {
-        Request::Show(text) => {
-            print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Request::Run(arguments) => arguments,
+    let arguments: Arguments = match parse(PROGRAM, arguments, USAGE) {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
     };
     let path = std::env::var_os("PATH");
     let program = match Program::find(&arguments.command, path.as_deref()) {
@@ -85,12 +76,14 @@ fn traced(arguments: &Arguments, program: &Program) -> Option<Traced> {
     }
     let voice = Voice::of(&options, &env, arguments.banner);
     let outer = outer_launch(&env, &options);
-    if outer.is_none()
+    let planned = plan(program, &env, &options, bootstrap::find);
+    // Of a home that cannot be used that is all there is to say; an outer launch has said what is wrong with the file.
+    if planned.is_ok()
+        && outer.is_none()
         && let Some(line) = home::worst_in_one_line(&options.findings)
     {
         voice.problem(&line);
     }
-    let planned = plan(program, &env, &options, bootstrap::find);
     match planned.and_then(|plan| carry_out(plan, program, &options, outer.as_ref(), &voice)) {
         Ok(traced) => Some(traced),
         Err(problem) => {
@@ -101,7 +94,7 @@ fn traced(arguments: &Arguments, program: &Program) -> Option<Traced> {
 }
 
 fn options(arguments: &Arguments, program: &Program, env: &Env) -> Resolved {
-    let mut options = home::open(arguments.home.as_deref(), env, &arguments.overrides);
+    let mut options = home::open(arguments.home.as_deref(), env, &arguments.overrides());
     options.set_default_name(&default_name(program));
     options
 }

@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 pub const LICENCE: &str = "x21og000g40o4-xa1g7104gk2oc-xq3gf00000000";
 
@@ -115,6 +116,29 @@ impl Scene {
         self.run(&[&["whatap-start-agent"], words].concat())
     }
 
+    /// Processes of this name that work for this home.
+    pub fn processes(&self, name: &str) -> Vec<u32> {
+        let home = format!("_home={}", self.home().display());
+        let works_here = |pid: &u32| {
+            let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let environment = String::from_utf8_lossy(&read("environ")).into_owned();
+            read("comm") == format!("{name}\n").into_bytes() && environment.contains(&home)
+        };
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(works_here).collect()
+    }
+
+    /// Waits, generously, for what must come.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, mut is_there: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_there() {
+            assert!(Instant::now() < deadline, "no {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn conf_text(&self) -> String {
         fs::read_to_string(self.home().join("whatap.conf")).unwrap()
     }
@@ -202,6 +226,7 @@ pub fn program(name: &str) -> PathBuf {
         "whatap-start-batch-agent" => env!("CARGO_BIN_EXE_whatap-start-batch-agent").into(),
         "whatap-setting-config" => env!("CARGO_BIN_EXE_whatap-setting-config").into(),
         "whatap-doctor" => env!("CARGO_BIN_EXE_whatap-doctor").into(),
+        "whatap-server" => env!("CARGO_BIN_EXE_whatap-server").into(),
         other => other.into(),
     }
 }
