@@ -83,7 +83,7 @@ struct Serve {
     /// A further host name under which browsers may reach the dashboard
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
-    /// Memory for the last minutes, which are then answered without reading files [default: 96]
+    /// Memory for the last minutes, which are then answered without reading files [default: 64]
     #[arg(long, value_name = "MB")]
     memory_mb: Option<u32>,
     /// How many minutes that are at most [default: 60]

@@ -61,7 +61,7 @@ impl Default for Options {
         Self {
             flush_after_us: 300_000_000,
             flush_bytes: 64 << 20,
-            memory_bytes: 96 << 20,
+            memory_bytes: 64 << 20,
             memory_us: 3_600_000_000,
             apdex_us: 1_200_000,
             floor_bytes: 1 << 30,
