@@ -1,17 +1,20 @@
 // A small stand-in for whatap-server: made-up data, the real API's shapes, the real headers. For development and UI tests.
 //
-//   node dev/server.mjs [--port 6690] [--mode normal|hostile|empty|locked|nolive] [--scale 1] [--idle 0] [--dist DIR]
+//   node dev/server.mjs [--port 6690] [--mode normal|hostile|empty|locked|nolive|flood] [--scale 1] [--idle 0] [--speed 1] [--dist DIR]
 
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Data } from './data.mjs';
+import { Flood } from './flood.mjs';
 
 const options = Object.fromEntries(process.argv.slice(2).join(' ').split('--').filter(Boolean).map((o) => o.trim().split(/[ =]/)));
 const mode = options.mode ?? 'normal';
 const dist = options.dist ?? fileURLToPath(new URL('../dist', import.meta.url));
 const data = new Data({ hostile: mode === 'hostile', empty: mode === 'empty', scale: Number(options.scale ?? 1), idle: Number(options.idle ?? 0) });
+/** With `--mode flood`: answers what grows with the load; the rest is as small as ever. */
+const flood = mode === 'flood' ? new Flood({ speed: Number(options.speed ?? 1) }) : null;
 const TOKEN = 'secret-token';
 
 const HEADERS = {
@@ -51,7 +54,7 @@ function json(response, status, body) {
 function api(url, request, response) {
   const path = url.pathname.slice('/api/v1'.length);
   const q = url.searchParams;
-  const now = Date.now() * 1000;
+  const now = flood ? flood.now() : Date.now() * 1000;
   const scope = { service: q.getAll('service'), instance: q.getAll('instance') };
   const from = q.has('from') ? Number(q.get('from')) : now - seconds(q.get('since') ?? '10m') * 1e6;
   const to = Math.min(now, q.has('to') ? Number(q.get('to')) : now);
@@ -61,6 +64,10 @@ function api(url, request, response) {
   if (mode === 'locked' && !(request.headers.cookie ?? '').includes('whatap_session=1')) {
     return json(response, 401, { error: { code: 'unauthorized', message: 'log in with the token of server.json' } });
   }
+  if (flood && path === '/services') return answer(flood.services(now));
+  if (flood && path === '/meters') return answer(flood.meters({ from, to: Number(q.get('to') ?? now), step: Number(q.get('step') ?? 5) }));
+  if (flood && path === '/hitmap') return answer(flood.hitmap({ from, to: Number(q.get('to') ?? now), columns: Number(q.get('columns') ?? 120) }));
+  if (flood && path === '/active') return answer(flood.active(now));
   if (path === '/services') return answer(data.services(now));
   if (path === '/meters') return answer({ ...data.meters({ from, to, step: Number(q.get('step') ?? 5), scope }), to: Number(q.get('to') ?? now) });
   if (path === '/hitmap') return answer({ ...data.hitmap({ from, to, columns: Number(q.get('columns') ?? 120), scope }), to: Number(q.get('to') ?? now) });
@@ -97,9 +104,9 @@ function safeToken(body) {
 
 function live(scope, request, response) {
   response.writeHead(200, { ...HEADERS, 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
-  const send = () => response.write(`event: frame\ndata: ${JSON.stringify(data.frame(Date.now() * 1000, scope))}\n\n`);
+  const send = () => response.write(`event: frame\ndata: ${JSON.stringify(flood ? flood.frame() : data.frame(Date.now() * 1000, scope))}\n\n`);
   send();
-  const timer = setInterval(send, 1000);
+  const timer = setInterval(send, 1000 / (flood?.speed ?? 1));
   request.on('close', () => clearInterval(timer));
 }
 

@@ -3,7 +3,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 
-const MODES = ['normal', 'hostile', 'empty', 'locked', 'nolive'] as const;
+/** `flood` is an hour in a minute. */
+const MODES = ['normal', 'hostile', 'empty', 'locked', 'nolive', 'flood'] as const;
+const SPEED = 60;
 export type Mode = (typeof MODES)[number];
 
 export function urlOf(mode: Mode): string {
@@ -19,7 +21,7 @@ export interface Server {
 
 /** Port 0 is any free one. */
 export async function startServer(mode: Mode, port: number): Promise<Server> {
-  const child = spawn(process.execPath, ['dev/server.mjs', '--port', String(port), '--mode', mode], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['dev/server.mjs', '--port', String(port), '--mode', mode, ...(mode === 'flood' ? ['--speed', String(SPEED)] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
   const url = await firstUrl(child);
   const stop = async () => {
     const ended = once(child, 'exit');

@@ -10,7 +10,6 @@ const JOINS = new Set(['LEFT', 'RIGHT', 'FULL', 'INNER', 'CROSS', 'NATURAL', 'JO
 /** After these, a word of `CLAUSES` or `JOINS` goes on with the same clause. */
 const BEFORE: Record<string, readonly string[]> = {
   FROM: ['DELETE', 'DISTINCT'], GROUP: ['WITHIN'], SET: ['CHARACTER'], JOIN: ['LEFT', 'RIGHT', 'FULL', 'INNER', 'CROSS', 'NATURAL', 'OUTER'],
-  SELECT: ['ALL', 'DISTINCT'],
 };
 /** Statements that are short enough to be read as they are. */
 const SHORT = 60;

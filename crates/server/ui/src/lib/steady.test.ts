@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { steady } from './steady';
+import { steady, type Steady } from './steady';
 
 describe('rows', () => {
   const key = (row: { id: string }) => row.id;
@@ -16,5 +16,13 @@ describe('rows', () => {
       { row: row('b', 2), gone: false },
       { row: row('new', 9), gone: false },
     ]);
+  });
+
+  it('forgets the first that ended when somebody reads for hours', () => {
+    let shown: Steady<string>[] = [{ row: 'stays', gone: false }];
+    for (let i = 0; i < 3000; i += 1) shown = steady(shown, ['stays', `row ${i}`], (row) => row, true);
+    expect(shown.length).toBeLessThan(510);
+    expect(shown[0]).toEqual({ row: 'stays', gone: false });
+    expect(shown.at(-1)).toEqual({ row: 'row 2999', gone: false });
   });
 });

@@ -6,6 +6,9 @@ export interface Steady<T> {
   gone: boolean;
 }
 
+/** Of those that ended, so many stay: a pointer may rest on a list for hours. */
+const MOST_GONE = 500;
+
 /**
  * The rows to show: sorted as they come, or, while somebody `reading`s, in the order that is on the screen, with
  * new ones at the end and ended ones marked instead of removed.
@@ -18,5 +21,7 @@ export function steady<T>(shown: readonly Steady<T>[], rows: readonly T[], key: 
     fresh.delete(key(row));
     return now === undefined ? { row, gone: true } : { row: now, gone: false };
   });
-  return [...kept, ...[...fresh.values()].map((row) => ({ row, gone: false }))];
+  let tooMany = kept.filter((one) => one.gone).length - MOST_GONE;
+  const left = tooMany > 0 ? kept.filter((one) => !one.gone || (tooMany -= 1) < 0) : kept;
+  return [...left, ...[...fresh.values()].map((row) => ({ row, gone: false }))];
 }
