@@ -128,6 +128,43 @@ mod tests {
         }
 
         #[test]
+        fn every_byte_outside_the_value_stays(file in proptest::collection::vec(any::<u8>(), 0..300), value in "[!-~]{1,12}") {
+            let out = set(&file, "app_name", &value);
+            let kept = lines(&file).filter_map(|l| match l.kind {
+                LineKind::Entry { key: "app_name", value_span, .. } => Some(value_span),
+                _ => None,
+            }).last();
+            match kept {
+                Some(span) => {
+                    prop_assert_eq!(&out[..span.start], &file[..span.start]);
+                    prop_assert_eq!(&out[out.len() - (file.len() - span.end)..], &file[span.end..]);
+                }
+                None => {
+                    prop_assert!(out.starts_with(&file));
+                    let restored = unset(&out, "app_name");
+                    prop_assert!(restored.starts_with(&file), "only a line end may have come");
+                    prop_assert!(restored[file.len()..].iter().all(|b| matches!(b, b'\r' | b'\n')));
+                }
+            }
+            prop_assert_eq!(unset(&file, "no_such_key"), file);
+        }
+
+        #[test]
+        fn a_key_among_others_is_changed_in_its_own_line(
+            around in proptest::collection::vec("(#[ -~]{0,20}|![ -~]{0,9}|[a-z_.]{1,9} ?= ?[!-~]{0,9}|)", 0..8),
+            at in 0usize..8, end in "(\n|\r\n)", value in "[!-~]{1,12}",
+        ) {
+            prop_assume!(around.iter().all(|l| !l.starts_with("app_name")));
+            let at = at.min(around.len());
+            let mut lines: Vec<String> = around;
+            lines.insert(at, "app_name = before".into());
+            let file = lines.join(&end) + &end;
+            lines[at] = format!("app_name = {value}");
+            let expected = lines.join(&end) + &end;
+            prop_assert_eq!(set_text(&file, "app_name", &value), expected);
+        }
+
+        #[test]
         fn edited_text_is_the_file_before_and_after_the_value(before in "[a-z=#\n\r]{0,40}", after in "(\n[a-z=#\n\r]{0,40})?") {
             let file = format!("{before}\nwhatap.server.host=A{after}");
             prop_assume!(!entries(after.as_bytes()).any(|e| e.1 == "whatap.server.host"));

@@ -27,6 +27,11 @@ pub fn working_directory() -> PathBuf {
 
 /// A home that somebody named must be there; one that nobody named is made.
 pub fn is_usable(files: &Files) -> Result<(), String> {
+    // The launch hands it on as text.
+    if files.home.to_str().is_none() {
+        let home = files.home.display();
+        return Err(format!("home {home}: its name is not UTF-8; not traced"));
+    }
     if files.from == HomeFrom::Default || files.home.is_dir() {
         return Ok(());
     }

@@ -404,3 +404,38 @@ fn the_banner_is_for_those_who_ask_for_it() {
         }
     }
 }
+
+#[test]
+fn a_home_may_have_any_name_that_is_text() {
+    for name in [
+        "with blank",
+        "quo'te\"s",
+        "semi;colon=%41",
+        "집",
+        "new\nline",
+        "$HOME `x`",
+    ] {
+        let scene = Scene::new().conf("agent_linger_sec=60\n");
+        let home = scene.root().join(name);
+        fs::rename(scene.home(), &home).unwrap();
+        let scene = scene.env("WHATAP_HOME", home.clone());
+        let look = "test -n \"$WHATAP_LAUNCH\" && echo traced";
+        let seen = scene.start(&["sh", "-c", look]).status(0);
+        seen.stdout("traced\n").stderr("");
+        scene.wait_for("log", || home.join("logs").is_dir());
+        scene.run(&["whatap-stop-agent"]).status(0);
+    }
+}
+
+#[test]
+fn a_home_whose_name_is_no_text_costs_one_line() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let scene = Scene::new();
+    let mut name = scene.root().into_os_string().into_vec();
+    name.extend(b"/\xff");
+    let home = std::ffi::OsString::from_vec(name);
+    fs::create_dir(&home).unwrap();
+    let scene = scene.env("WHATAP_HOME", home);
+    let seen = scene.start(&["echo", "ran"]).status(0).stdout("ran\n");
+    seen.complains(&["its name is not UTF-8", "not traced"]);
+}
