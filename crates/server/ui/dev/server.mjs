@@ -115,7 +115,7 @@ function self(now) {
     version: '3.0.0', pid: process.pid, started_us: data.since * 1e6, uptime_us: now - data.since * 1e6, now_us: now,
     doors: [{ door: 'agents', requests: 7201, bytes: 18_350_080, transactions: 43_000, steps: 215_000, logs: 120, points: 28_000, duplicates: 1, active_snapshots: 3600 }],
     rejected: [{ door: 'agents', reason: 'unauthorized', count: 1 }], connections: { open: 3, refused: 0, whatap_tcp: 0 }, streams: 1, memory_bytes: 52_428_800,
-    storage: { data_bytes: 18_874_368, wal_bytes: 1_048_576, free_bytes: 53_687_091_200, hot_rows: 43_000, segments: 12, wal_lag_us: 0, appends_refused: 0 },
+    storage: { data_bytes: 18_874_368, wal_bytes: 1_048_576, free_bytes: 53_687_091_200, hot_rows: 43_000, segments: 12, wal_lag_us: 0, appends_refused: 0, quarantined: 0, failed: 0, failure: null },
   };
 }
 

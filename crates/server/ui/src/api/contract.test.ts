@@ -62,7 +62,7 @@ const SELF: Self = {
   version: '', pid: 0, started_us: 0, uptime_us: 0, now_us: 0,
   doors: [{ door: '', requests: 0, bytes: 0, transactions: 0, steps: 0, logs: 0, points: 0, duplicates: 0, active_snapshots: 0 }],
   rejected: [{ door: '', reason: '', count: 0 }], connections: { open: 0, refused: 0, whatap_tcp: 0 }, streams: 0, memory_bytes: 0,
-  storage: { data_bytes: 0, wal_bytes: 0, free_bytes: 0, hot_rows: 0, segments: 0, wal_lag_us: 0, appends_refused: 0 },
+  storage: { data_bytes: 0, wal_bytes: 0, free_bytes: 0, hot_rows: 0, segments: 0, wal_lag_us: 0, appends_refused: 0, quarantined: 0, failed: 0, failure: null },
 };
 
 /** Where a value is not what the sample promises. What the server sends beyond it is its business. */

@@ -315,6 +315,11 @@ export interface Self {
     segments: number;
     wal_lag_us: number;
     appends_refused: number;
+    /** Damaged files and records that were set aside. */
+    quarantined: number;
+    /** Segments that could not be written and are tried again; why. */
+    failed: number;
+    failure: string | null;
   };
 }
 

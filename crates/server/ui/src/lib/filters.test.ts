@@ -19,9 +19,14 @@ describe('groups', () => {
   const group = (instance: string, count: number, mean_us: number) =>
     ({ service: 's', instance, name: '/x', method: 'GET', count, error: 1, mean_us, max_us: mean_us * 2 });
   it('add up over instances, means by weight', () => {
-    expect(gathered([group('a', 1, 100), group('b', 3, 200)])).toEqual([
-      { service: 's', name: '/x', method: 'GET', count: 4, error: 2, mean_us: 175, max_us: 400, instances: 2 },
+    expect(gathered([group('a', 1, 100), group('b', 3, 200)], 'name')).toMatchObject([
+      { title: '/x', method: 'GET', count: 4, error: 2, mean_us: 175, max_us: 400, instances: 2, filter: { service: ['s'], name: '/x', method: 'GET' } },
     ]);
+  });
+  it('are of instances or services as well, the one that took most time first', () => {
+    const all = [group('a', 1, 100), { ...group('a', 2, 10), name: '/y' }, group('b', 3, 200)];
+    expect(gathered(all, 'instance')).toMatchObject([{ title: 'b', count: 3, filter: { service: ['s'], instance: ['b'] } }, { title: 'a', count: 3, mean_us: 40 }]);
+    expect(gathered(all, 'service')).toMatchObject([{ title: 's', count: 6, instances: 2, filter: { service: ['s'] } }]);
   });
   it('have percentiles that no single outlier moves', () => {
     expect(percentileOf([...new Array<number>(99).fill(10), 10_000], 0.95)).toBe(10);

@@ -39,23 +39,45 @@ export function filterQuery(params: URLSearchParams): Query {
   return Object.fromEntries(activeFilters(params).map(({ key, value }) => [key, value]));
 }
 
-/** Groups by service and name, over instances; by time spent. */
-export function gathered(groups: readonly Group[]): (Omit<Group, 'instance'> & { instances: number })[] {
-  const found = new Map<string, Omit<Group, 'instance'> & { instances: number }>();
+export const GROUPINGS = ['name', 'instance', 'service'] as const;
+export type Grouping = (typeof GROUPINGS)[number];
+
+/** Groups of one name, one instance or one service. */
+export interface Gathered {
+  key: string;
+  title: string;
+  method: string;
+  detail: string;
+  count: number;
+  error: number;
+  mean_us: number;
+  max_us: number;
+  instances: number;
+  /** The filters that leave only these. */
+  filter: Patch;
+}
+
+function place(group: Group, by: Grouping): Pick<Gathered, 'title' | 'method' | 'detail' | 'filter'> {
+  const service = { service: [group.service] };
+  if (by === 'service') return { title: group.service, method: '', detail: '', filter: service };
+  if (by === 'instance') return { title: group.instance, method: '', detail: group.service, filter: { ...service, instance: [group.instance] } };
+  return { title: group.name, method: group.method, detail: group.service, filter: { ...service, name: group.name, method: group.method || null } };
+}
+
+/** Those that took most of the time first. */
+export function gathered(groups: readonly Group[], by: Grouping): Gathered[] {
+  const found = new Map<string, Gathered & { places: Set<string> }>();
   for (const group of groups) {
-    const key = [group.service, group.method, group.name].join('\n');
-    const row = found.get(key);
-    if (!row) {
-      const { instance: _, ...rest } = group;
-      found.set(key, { ...rest, instances: 1 });
-      continue;
-    }
+    const at = place(group, by);
+    const key = [at.detail, at.method, at.title].join('\n');
+    let row = found.get(key);
+    if (!row) found.set(key, (row = { ...at, key, count: 0, error: 0, mean_us: 0, max_us: 0, instances: 0, places: new Set() }));
     const count = row.count + group.count;
     row.mean_us = (row.mean_us * row.count + group.mean_us * group.count) / Math.max(1, count);
     row.count = count;
     row.error += group.error;
     row.max_us = Math.max(row.max_us, group.max_us);
-    row.instances += 1;
+    row.instances = row.places.add(`${group.service}\n${group.instance}`).size;
   }
   return [...found.values()].sort((a, b) => b.count * b.mean_us - a.count * a.mean_us);
 }

@@ -126,4 +126,4 @@ export function liveGrid(width: number, now: number): Grid {
 }
 
 /** What a transaction list is made of, kept by the profiles that are opened from it. */
-export const LIST_KEYS = ['q', 'name', 'method', 'status', 'error', 'min_us', 'max_us', 'client', 'trace_id', 'aborted', 'sort', 'order', 'vs', 'contrast'] as const;
+export const LIST_KEYS = ['q', 'name', 'method', 'status', 'error', 'min_us', 'max_us', 'client', 'trace_id', 'aborted', 'sort', 'order', 'vs', 'contrast', 'by'] as const;
