@@ -44,6 +44,9 @@ else:
 
 get_ident = _thread.get_ident
 
+# Real threads only: gevent's would stop all others while it waits.
+start_thread = _thread.start_new_thread if type(_thread.start_new_thread) is type(len) else None
+
 if PY2:
     def is_ascii(value):
         """WSGI's texts are bytes here, as they came."""

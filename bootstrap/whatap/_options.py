@@ -25,5 +25,6 @@ DEFAULTS = {
     "trace_logging_enabled": True,
     "trace_logging_level": "WARNING",
     "active_stack_enabled": True,
+    "active_stack_thread": False,
     "trace_active_callstack_depth": 50,
 }

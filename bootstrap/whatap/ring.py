@@ -355,6 +355,9 @@ class Ring(object):
                       for number in range(mapping.slots)]
         self.free = self.slots[::-1]
         self.mapping = mapping
+        if _launch.options['active_stack_thread'] and not again:
+            from . import _stack_thread
+            _stack_thread.start(self)
 
     def _wait_once(self):
         """A short-lived child may have no other transaction: waits a moment for the answer, once. If the collector is too

@@ -678,12 +678,15 @@ def _point(tx, kind, value, a, b, c, d):
 def _take_stack(tx):
     """The collector wants to know where this transaction is: once for each number that it writes."""
     wanted = tx.ring.memory[tx.slot.wanted_at]
-    if wanted == tx.stacked:
-        return
-    tx.stacked = wanted
+    if wanted != tx.stacked:
+        add_stack(tx, wanted, errors.stack_of(sys._getframe(2)))
+
+
+def add_stack(tx, number, stack):
+    """Where a transaction was when it was asked with this number."""
+    tx.stacked = number
     tx.flags |= wire.FLAG_STACKS
     tx.special = True
-    stack = errors.stack_of(sys._getframe(2))
     tx.steps.append(_encoded(wire.STACK, 0, tx.open, clock() - tx.start, 0, 0, 1, 0, stack, None, None, None))
 
 

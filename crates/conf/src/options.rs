@@ -201,7 +201,8 @@ pub static OPTIONS: &[Opt] = &[
     opt("trace_active_transaction_very_slow_time", Int(1, 86_400_000), "8000", R::COLLECTOR, Hot, "A running transaction older than this is very slow.").unit("ms"),
     opt("active_stack_enabled", Bool, "true", R::TC, Hot, "Take stacks of long-running transactions at their next step."),
     opt("active_stack_second", Int(1, 3600), "10", R::COLLECTOR, Hot, "Time between two stacks of one transaction.").unit("s"),
-    opt("active_stack_thread", Bool, "false", R::NONE, Restart, "A thread takes the stacks, so that a transaction stuck inside one call is seen too."),
+    opt("active_stack_thread", Bool, "false", R::TRACER, Restart,
+        "A thread takes the stacks, so that a transaction stuck inside one call is seen too. Python 3.12 and newer warn of a fork beside a thread."),
     opt("trace_active_callstack_depth", Int(1, 500), "50", R::TRACER, Hot, "Frames kept of such a stack.").unit("frames"),
 
     // The collector itself.
