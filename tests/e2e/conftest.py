@@ -58,6 +58,15 @@ class Scene:
         self.cleanup.append(application.stop)
         return application.wait()
 
+    def programs_for_everybody(self):
+        """A directory with copies of the programs, wherever the build lies: other users may run them."""
+        programs = self.path("programs")
+        if not os.path.isdir(programs):
+            os.mkdir(programs)
+            for name in ("whatap-start-agent", "whatap-stop-agent", "whatap-setting-config", "whatap-doctor", "whatap_python"):
+                shutil.copy(os.path.join(self.binaries, name), programs)
+        return programs
+
     def settled(self, expected, timeout=20.0, **filters):
         """Waits until `expected` transactions are stored or reported lost, then a little longer for what must not come."""
         def enough():

@@ -252,7 +252,7 @@ def test_systemd_in_the_sandbox_of_the_unit(served):
     kitchen = Kitchen(served)
     unit = settings_of(kitchen.filled_in("systemd"))
     assert (unit["ProtectSystem"], unit["PrivateTmp"], unit["NoNewPrivileges"], unit["User"]) == ("strict", "yes", "yes", "shop")
-    programs = programs_for_everybody(served)
+    programs = served.programs_for_everybody()
     state, temporary = kitchen.home.directory, served.path("tmp")
     os.mkdir(temporary)
     os.chmod(temporary, 0o1777)
@@ -280,16 +280,6 @@ def test_systemd_in_the_sandbox_of_the_unit(served):
     os.killpg(app.process.pid, signal.SIGTERM)
     app.process.wait(30)
     kitchen.stored(12)
-
-
-def programs_for_everybody(scene):
-    """A copy that other users may run, wherever the build lies."""
-    programs = scene.path("programs")
-    if not os.path.isdir(programs):
-        os.mkdir(programs)
-        for name in ("whatap-start-agent", "whatap-stop-agent", "whatap_python", "whatap-doctor"):
-            shutil.copy(os.path.join(scene.binaries, name), programs)
-    return programs
 
 
 def gunicorn_of_everybody():
@@ -415,7 +405,7 @@ def test_apache_with_mod_wsgi(served):
         pytest.skip("needs root, Apache and mod_wsgi")
     kitchen = Kitchen(served)
     packages = site_packages()
-    programs = programs_for_everybody(served)
+    programs = served.programs_for_everybody()
     kitchen.file("shop.wsgi", "from stock import app as application\n")
     # The example's user is Debian's.
     import pwd
