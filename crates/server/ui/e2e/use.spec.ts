@@ -3,29 +3,97 @@ import type { Active, TransactionList } from '../src/api/types';
 import { ask, expect, pastRange, test } from './page';
 import { startServer } from './servers';
 
-test('the slowest query is two clicks away', async ({ page, watched }) => {
-  await watched.open('normal');
-  await page.getByRole('link', { name: 'Statistics' }).click();
-  await page.getByRole('link', { name: 'SQL', exact: true }).click();
-  await expect(page.locator('tbody tr').first()).toContainText(/SELECT/);
-  await expect(page.locator('tbody tr').first()).toContainText('%');
+test.describe('from the home page', () => {
+  test('the query that takes most of the time is one click away, and laid out to be read', async ({ page, watched }) => {
+    await watched.open('normal');
+    await page.getByRole('region', { name: 'Where the time goes: SQL' }).getByRole('link').nth(1).click();
+    const row = page.locator('tbody tr.open');
+    await expect(row.locator('code')).toContainText(/SELECT/);
+    await expect(row).toContainText('%');
+    await expect(row.getByRole('button', { name: 'Copy' })).toBeVisible();
+  });
+
+  test('the slowest single query is two clicks away', async ({ page, watched }) => {
+    await watched.open('normal');
+    await page.getByRole('region', { name: 'Where the time goes: SQL' }).getByRole('link', { name: 'All' }).click();
+    await page.getByRole('button', { name: 'Max' }).click();
+    await expect(page).toHaveURL(/kind=sql&sort=max|sort=max&kind=sql/);
+    await expect(page.locator('tbody tr').first().getByRole('link', { name: 'Open' })).toBeVisible();
+  });
+
+  test('why requests fail is two clicks away: error, stack, cause and the line of code', async ({ page, watched }) => {
+    await watched.open('normal');
+    await page.getByRole('link', { name: /^Error rate/ }).click();
+    await page.getByRole('row', { name: /CardRefused/ }).getByRole('link', { name: 'Open' }).click();
+    const panel = page.getByRole('tabpanel');
+    await expect(panel).toContainText('raise CardRefused(answer["reason"]) from error');
+    await expect(panel).toContainText('Caused by');
+    await expect(panel).toContainText('RemoteDisconnected');
+    // The application's own calls first; those of libraries when asked for.
+    await expect(panel).not.toContainText('site-packages');
+    await panel.getByRole('button', { name: 'Show 1 library frame' }).click();
+    await expect(panel).toContainText('site-packages');
+  });
+
+  test('what a killed worker was doing is two clicks away', async ({ page, watched }) => {
+    await watched.open('normal', '#/?r=1h');
+    await page.getByRole('link', { name: /^Aborted/ }).click();
+    const row = page.getByRole('row').filter({ hasText: '/report' }).first();
+    await expect(row).toContainText('aborted');
+    await row.getByRole('link').click();
+    const note = page.getByRole('note');
+    await expect(note).toContainText('process died');
+    await expect(note).toContainText('It was in: SQL, for');
+    await expect(note).toContainText("SELECT date_trunc('day', o.created)");
+    await watched.accessible();
+    await note.getByRole('link', { name: 'All that died then' }).click();
+    await expect(page).toHaveURL(/aborted=true/);
+    await expect(page.getByRole('row').filter({ hasText: '/report' }).first()).toBeVisible();
+  });
 });
 
-test('why a request failed: error, stack, cause and the line of code', async ({ page, watched }) => {
-  await watched.open('normal', '#/statistics?kind=error');
-  await page.getByRole('row', { name: /CardRefused/ }).getByRole('link', { name: 'Open' }).click();
-  await expect(page.getByRole('tabpanel')).toContainText('raise CardRefused(answer["reason"]) from error');
-  await expect(page.getByRole('tabpanel')).toContainText('Caused by');
-  await expect(page.getByRole('tabpanel')).toContainText('RemoteDisconnected');
+test('a stack that was taken on the way shows the application’s own call', async ({ page, watched }) => {
+  await watched.open('normal', '#/transactions?name=%2Freport&aborted=false&r=1h');
+  await page.getByRole('row').nth(1).getByRole('link').click();
+  await page.locator('#tab-table').click();
+  const step = page.getByRole('row').filter({ hasText: 'report · /srv/shop/shop/views.py:41' });
+  await step.click();
+  const detail = page.getByRole('complementary');
+  await expect(detail).toContainText('rows = revenue_by_day(month)');
+  await expect(detail).not.toContainText('psycopg');
+  await detail.getByRole('button', { name: 'Show 2 library frames' }).click();
+  await expect(detail).toContainText('psycopg');
+  await watched.accessible();
 });
 
-test('a request that died with its process is named as such', async ({ page, watched }) => {
-  await watched.open('normal', '#/transactions?aborted=true&r=1h');
-  await expect(page.getByRole('row').filter({ hasText: '/report' }).first()).toContainText('aborted');
-  await page.getByRole('grid').focus();
-  await page.keyboard.press('j');
-  await page.keyboard.press('Enter');
-  await expect(page.getByRole('note')).toContainText('process died');
+test('a link to this moment shows the same to somebody else', async ({ page, watched, context }) => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  await watched.open('normal', '#/?p=p99&service=shop');
+  await page.getByRole('button', { name: 'Time range' }).click();
+  await page.getByRole('button', { name: 'Copy a link to this moment' }).click();
+  await expect(page.getByRole('dialog').getByRole('status')).toHaveText('Copied');
+  const link = await page.evaluate(() => navigator.clipboard.readText());
+  expect(link).toMatch(/#\/\?(?=.*p=p99)(?=.*service=shop)(?=.*from=\d+)(?=.*to=\d+)/);
+  await page.goto('about:blank');
+  await page.goto(link);
+  await expect(page.getByRole('button', { name: 'p99' })).toHaveAttribute('aria-pressed', 'true');
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+});
+
+test('a range in which nothing reported leads to the last that did', async ({ page, watched }) => {
+  const now = Date.now() * 1000;
+  // The stand-in knows its services at any time; here it forgets them in the distant past.
+  await page.route('**/api/v1/services?*', async (route) => {
+    const to = Number(new URL(route.request().url()).searchParams.get('to'));
+    if (to < now - 3_600_000_000) await route.fulfill({ json: [] });
+    else await route.continue();
+  });
+  await watched.open('normal', `#/?from=${now - 86_400_000_000}&to=${now - 85_800_000_000}`);
+  const hint = page.getByRole('status').filter({ hasText: 'Nothing reported in this range' });
+  await expect(hint).toContainText('whatap-doctor');
+  await hint.getByRole('link', { name: 'Show that time' }).click();
+  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
+  await expect(hint).toHaveCount(0);
 });
 
 test('repeated statements are named, and the trace goes over both services', async ({ page, watched }) => {
