@@ -273,6 +273,29 @@ fn a_configuration_that_we_may_not_read_is_a_failure() {
 }
 
 #[test]
+fn l21_a_file_that_cannot_be_made_leaves_its_code_where_the_doctor_finds_it() {
+    if !is_root() {
+        return;
+    }
+    let scene = scene();
+    chmod(&scene.root(), 0o755);
+    chown(scene.root().join("runtime"), Some(61_001), Some(61_001)).unwrap();
+    let ours = |words: &[&str]| {
+        let mut command = scene.command(words);
+        command.uid(61_001).gid(61_001).env("HOME", "/nonexistent");
+        Did::of(words.join(" "), command.output().unwrap())
+    };
+    ours(&["whatap-setting-config", "--app_name", "a"]).status(73);
+    let report = json(&ours(&["whatap-doctor", "--json"]));
+    let text = find(&report, "log_line")["text"].to_string();
+    let conf = scene.home().join("whatap.conf").display().to_string();
+    assert!(
+        text.contains("CONF FILE ERROR") && text.contains(&conf),
+        "{text}"
+    );
+}
+
+#[test]
 fn it_meets_the_agent_and_misses_a_stopped_one() {
     let scene = scene();
     find(&examine(&scene, &[]).0, "agent_none");

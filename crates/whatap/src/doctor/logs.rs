@@ -39,11 +39,10 @@ const fn passing(text: &'static str, fix: Say) -> Known {
 
 const CONNECTED: &str = "uplink: connected to";
 
+/// That logs are not in the home is no fault: the examination of the home tells it.
 const KNOWN: &[Known] = &[
     lasting("CONF FILE ERROR", Say::LogConfFile),
     lasting("CONF READ ERROR", Say::LogConfRead),
-    lasting("LOG FILE ERROR", Say::LogLogFile),
-    lasting("LOGGING ERROR", Say::LogLogFile),
     passing("does not know this licence", Say::LogLicence),
     passing("license or whatap.server.host", Say::LogLicence),
     passing(

@@ -198,7 +198,6 @@ catalogue! {
     LogLine: "{0}: {1}", "{0}: {1}";
     LogConfFile: "make the home writable for its user: the configuration file could not be made", "홈을 해당 사용자가 쓸 수 있게 하세요. 설정 파일을 만들 수 없었습니다";
     LogConfRead: "make the file readable for the user of the application", "애플리케이션 사용자가 파일을 읽을 수 있게 하세요";
-    LogLogFile: "make logs/ in the home writable for the user of the application", "애플리케이션 사용자가 홈의 logs/에 쓸 수 있게 하세요";
     LogLicence: "compare the license with `whatap-server project list` and `project licence NAME`", "라이선스를 `whatap-server project list`와 `project licence 이름`의 출력과 비교하세요";
     LogFalseServer: "correct whatap.server.host and whatap.server.port: another program answers there", "whatap.server.host와 whatap.server.port를 고치세요. 다른 프로그램이 응답하고 있습니다";
     LogUnresolved: "correct whatap.server.host, or the name service of this host", "whatap.server.host나 이 호스트의 이름 서비스를 고치세요";

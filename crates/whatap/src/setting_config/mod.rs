@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use whatap_collector::journal::Journal;
 use whatap_conf::{Env, Files, Severity, edit, licence};
 
 use crate::home::{self, reason};
@@ -129,7 +130,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let written = if arguments.pyproject {
             write::project(&file, &changes)?
         } else {
-            write::config(&files, &changes)?
+            write::config(&files, &changes).inspect_err(|failure| leave_a_line(&files, failure))?
         };
         if !arguments.quiet {
             let did = if written { "wrote" } else { "unchanged" };
@@ -144,6 +145,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Ok(check(arguments, &env))
     } else {
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whoever runs this may not see our stderr: the log of a home that cannot be written to has the code that run-books name.
+fn leave_a_line(files: &Files, failure: &Failure) {
+    if failure.status == CANNOT_WRITE && files.home.is_dir() {
+        let why = failure.message.lines().next().unwrap_or_default();
+        let journal = Journal::open(&files.home, files.logs.as_deref(), "setting-config");
+        journal.line(&format!("CONF FILE ERROR {why}"));
     }
 }
 
