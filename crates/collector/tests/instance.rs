@@ -541,6 +541,32 @@ fn after_an_upgrade_the_newest_takes_over_at_the_next_start_and_nothing_is_lost(
 }
 
 #[test]
+fn a_short_command_of_a_new_version_is_reason_enough() {
+    let home = Home::new();
+    let mut tracer = home.tracer();
+    let old = home.collector();
+    let newer = home.installed("3.0.1");
+    assert!(
+        home.launch_with(&newer, &["true"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    home.wait_for_another(old);
+    assert_eq!(program_of(home.collector()), newer);
+    assert_eq!(tracer.ask("put 7"), "7");
+    assert_eq!(tracer.ask("settled"), "7");
+    // One of the same version leaves the line at once.
+    assert!(
+        home.launch_with(&newer, &["true"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    wait_until("two watchdogs", || home.watchdogs() == 2);
+}
+
+#[test]
 fn an_upgrade_while_the_launch_that_holds_the_name_is_over() {
     let home = Home::new();
     let first = home.tracer();

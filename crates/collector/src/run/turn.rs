@@ -204,6 +204,7 @@ impl Collector {
         if renewed.is_empty() {
             return;
         }
+        self.keep_journal();
         for line in renewed.iter().filter_map(Renewed::line) {
             self.journal.line(&line);
         }
@@ -214,7 +215,6 @@ impl Collector {
         for id in ids {
             self.renew(id, &renewed);
         }
-        self.keep_journal();
         self.back.change(self.launches.own());
     }
 

@@ -21,9 +21,43 @@ pub(super) struct Legacy {
 
 /// Both sides give up after this time; the old one then goes on as before.
 const LONGEST: Duration = Duration::from_secs(10);
+/// Holders answer at once, if their collector is not stopped.
+const ANSWER: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 /// The most that is taken over: rings and registrations.
 const MOST: usize = 100_000;
+
+/// A place in the line behind a holder. The watchdog of a launch that is over may leave it, but not while it is about to
+/// become the holder: short commands of a new version are reason enough for a handover.
+pub(super) struct Line {
+    version: &'static str,
+    since: Instant,
+    /// Not known before the holder has answered.
+    is_heir: Option<bool>,
+}
+
+impl Line {
+    pub(super) fn new(version: &'static str, has_holder: bool) -> Self {
+        Self {
+            version,
+            since: Instant::now(),
+            is_heir: if has_holder { None } else { Some(false) },
+        }
+    }
+
+    pub(super) fn hear(&mut self, holder: &str) {
+        self.is_heir = Some(is_newer(self.version, holder));
+    }
+
+    pub(super) fn may_be_left(&self) -> bool {
+        let patience = match self.is_heir {
+            Some(false) => return true,
+            None => ANSWER,
+            Some(true) => super::LEAVE + LONGEST,
+        };
+        self.since.elapsed() > patience
+    }
+}
 
 /// Whether a program of the first version should serve instead of one of the second. A version that is no version is never
 /// newer.

@@ -240,8 +240,7 @@ impl<'a> Holder<'a> {
                 self.tokens.insert(token, message.renamed("known"));
             }
             ("wait", Some(fd)) if self.stopping() => tell_to_stop(&fd),
-            ("wait", Some(fd)) if self.is_successor(message) => self.prepare_handover(fd),
-            ("wait", Some(fd)) if self.waiters.len() < MAX_WAITERS => self.waiters.push(fd),
+            ("wait", Some(fd)) => self.line_up(message, fd),
             ("server", _) => self.dog.server.request(message.value("data_dir")),
             ("stop", fd) => {
                 self.dog.until_end.extend(fd);
@@ -256,6 +255,16 @@ impl<'a> Holder<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn line_up(&mut self, waiter: &Message, fd: OwnedFd) {
+        let held = Message::new("held").with("version", self.dog.version);
+        let _gone = instance::send(fd.as_fd(), &held, &[]);
+        if self.is_successor(waiter) {
+            self.prepare_handover(fd);
+        } else if self.waiters.len() < MAX_WAITERS {
+            self.waiters.push(fd);
         }
     }
 

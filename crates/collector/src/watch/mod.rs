@@ -223,20 +223,26 @@ impl Watchdog {
 
     /// Waits until the connection breaks (none), or there is nothing to wait for any more.
     fn wait_on(&mut self, connection: Option<OwnedFd>, pause: Duration) -> Option<End> {
+        let mut line = handover::Line::new(self.version, connection.is_some());
+        let mut over = false;
         loop {
             let mut watched = vec![self.signals.as_fd()];
             watched.extend(connection.as_ref().map(AsFd::as_fd));
             watched.extend(self.life.as_ref().and_then(Life::descriptor));
-            wait_for(&watched, Some(pause));
+            wait_for(&watched, Some(if over { RETRY } else { pause }));
             if let Some(end) = self.heed_signals() {
                 return Some(end);
             }
-            if self.is_over() {
+            over = over || self.is_over();
+            if over && line.may_be_left() {
                 return Some(End::Idle);
             }
             match connection.as_ref().map(|fd| instance::receive(fd.as_fd())) {
                 Some(Ok(Received::Message(message, _))) if message.verb() == "stop" => {
                     return Some(End::Stop);
+                }
+                Some(Ok(Received::Message(message, _))) if message.verb() == "held" => {
+                    line.hear(message.value("version").unwrap_or_default());
                 }
                 Some(Ok(Received::Message(message, fds))) if message.verb() == "hold" => {
                     let legacy = connection.as_ref().and_then(|fd| handover::take(fd, fds));
