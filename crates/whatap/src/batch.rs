@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use whatap_collector::ensure::{self, Plan};
+use whatap_collector::watch::STAYS;
 use whatap_conf::{Env, Launch};
 
-use crate::home;
 use crate::usage::{complain, parse, print};
+use crate::{control, home};
 
 const PROGRAM: &str = "whatap-start-batch-agent";
 const USAGE: u8 = 2;
@@ -72,6 +73,11 @@ fn start(arguments: &Arguments) -> Result<String, String> {
     let mut launch = Launch::new();
     options.files.describe(&mut launch);
     options.describe(&mut launch);
+    let home = options.files.home.display();
+    if stays_already(&control::name(&options.files.home, &env)) {
+        return Ok(format!("runs already {home}\n"));
+    }
+    launch.set_fact(STAYS, "1");
     let command: Vec<OsString> = std::env::args_os().collect();
     let plan = Plan {
         home: &options.files.home,
@@ -83,10 +89,18 @@ fn start(arguments: &Arguments) -> Result<String, String> {
         server: None,
     };
     let ensured = ensure::ensure(plan).map_err(|error| error.to_string())?;
+    // Another launch's instance ends with its applications; then ours takes its place.
     let did = if ensured.started {
         "started"
     } else {
         "runs already"
     };
-    Ok(format!("{did} {}\n", options.files.home.display()))
+    Ok(format!("{did} {home}\n"))
+}
+
+/// Does a watchdog of an earlier call wait for, or hold, this name? The collector that it started carries its task, too.
+fn stays_already(name: &str) -> bool {
+    control::watchdogs(name)
+        .iter()
+        .any(|(_, task)| task.get(STAYS).is_some())
 }

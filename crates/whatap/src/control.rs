@@ -48,6 +48,28 @@ pub fn all_names() -> Vec<String> {
         .collect()
 }
 
+/// Our own processes that carry this name as their task, and that task: watchdogs, and their collector.
+pub fn watchdogs(name: &str) -> Vec<(u32, Launch)> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = processes
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, task(pid).filter(|t| t.name() == Some(name))?)))
+        .collect()
+}
+
+fn task(pid: u32) -> Option<Launch> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let prefix = format!("{}=", whatap_collector::ensure::WATCH_VARIABLE);
+    let mut variables = environment
+        .split(|b| *b == 0)
+        .filter_map(|v| std::str::from_utf8(v).ok());
+    let task = variables.find_map(|v| v.strip_prefix(&prefix))?;
+    Launch::parse(task).ok()
+}
+
 fn is_instance(name: &str) -> bool {
     name.strip_prefix("whatap-")
         .is_some_and(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use nix::errno::Errno;
 use nix::libc;
-use whatap_conf::{Env, Files, Launch};
+use whatap_conf::{Env, Files};
 use whatap_wire::Message;
 
 use crate::batch;
@@ -142,38 +142,13 @@ fn ask(instance: Instance, wait: Duration) -> Result<Instance, String> {
 /// other side. Returns how many were killed.
 fn kill(name: &str) -> io::Result<usize> {
     let mut killed = 0;
-    for pid in watchdogs(name) {
+    for (pid, _) in control::watchdogs(name) {
         killed += usize::from(kill_one(pid)?);
     }
     if let Ok(Some(instance)) = Instance::connect(name) {
         killed += usize::from(kill_one(instance.peer.pid)?);
     }
     Ok(killed)
-}
-
-/// Our own processes that carry this name as their task.
-fn watchdogs(name: &str) -> Vec<u32> {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = processes
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| watches(*pid, name)).collect()
-}
-
-fn watches(pid: u32, name: &str) -> bool {
-    let prefix = format!("{}=", whatap_collector::ensure::WATCH_VARIABLE);
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-        return false;
-    };
-    let mut variables = environment
-        .split(|b| *b == 0)
-        .filter_map(|v| std::str::from_utf8(v).ok());
-    let task = variables
-        .find_map(|v| v.strip_prefix(&prefix))
-        .and_then(|v| Launch::parse(v).ok());
-    task.is_some_and(|launch| launch.name() == Some(name))
 }
 
 /// Kills a process of ours. It is opened first and looked at afterwards, so that its pid cannot have become somebody else's.

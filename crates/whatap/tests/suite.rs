@@ -207,3 +207,28 @@ fn an_agent_without_applications_ends_by_itself() {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
 }
+
+#[test]
+fn a_batch_agent_stays_though_an_applications_agent_was_there_first() {
+    let scene = Scene::new().conf("agent_linger_sec=1\n");
+    let home = scene.home().display().to_string();
+    scene.start(&["true"]).status(0);
+    let batch = || scene.run(&["whatap-start-batch-agent"]).status(0).stdout;
+    assert_eq!(batch(), format!("runs already {home}\n"));
+    scene.wait_for("watchdog in line", || {
+        scene.processes("whatap_watch").len() == 2
+    });
+    assert_eq!(batch(), format!("runs already {home}\n"));
+    // The first collector ends for want of applications, and the next one does not.
+    let first = scene.processes("whatap_python");
+    scene.wait_for("the batch agent's collector", || {
+        let now = scene.processes("whatap_python");
+        now.len() == 1 && now != first
+    });
+    let second = scene.processes("whatap_python");
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    assert_eq!(scene.processes("whatap_python"), second);
+    assert_eq!(batch(), format!("runs already {home}\n"));
+    scene.run(&["whatap-stop-agent"]).status(0);
+    scene.wait_for("end", || scene.processes("whatap_watch").is_empty());
+}

@@ -43,6 +43,9 @@ const LOOK_FOR_MARKS: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(20);
 /// A stranger has the name, or the backlog is full: no hurry.
 const SLOW_RETRY: Duration = Duration::from_secs(1);
+/// The fact of a launch that nothing was started with: its watchdog waits for the name until it is told to stop.
+pub const STAYS: &str = "_stays";
+
 /// What a watchdog reads from a descriptor instead of being interrupted by it.
 pub(crate) fn signals() -> SigSet {
     [
@@ -284,6 +287,9 @@ impl Watchdog {
     }
 
     fn launch_is_over(&mut self) -> bool {
+        if self.launch.get(STAYS).is_some() {
+            return false;
+        }
         if let Some(life) = &self.life {
             if !life.is_over() {
                 return false;
