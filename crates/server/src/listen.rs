@@ -1,8 +1,8 @@
 //! Listeners and connections: how many there may be, how long a peer may take, and how they end.
 //!
-//! A connection is in one of three phases. *Idle* (nothing of the next request has arrived) may last [`IDLE`]; a *head*
-//! must be complete [`HEAD`] after its first byte; while a request is *busy* its handler watches the body, and only a
-//! peer that does not take our answer for [`STALL`] is dropped.
+//! A connection is in one of three phases, with [`Patience`] for each: *idle* (nothing of the next request has arrived),
+//! *head* (from its first byte until it is complete), and *busy*: then the request's handler watches the body, and only a
+//! peer that does not take our answer is dropped.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -117,12 +117,34 @@ impl Drop for Admitted {
     }
 }
 
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Without asking for anything.
+    pub idle: Duration,
+    /// From the first byte of a request to the end of its headers; also for the first byte of all on the agents' port.
+    pub head: Duration,
+    /// To take a part of our answer.
+    pub stall: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(90),
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What an accept loop needs to know.
 #[derive(Clone)]
 pub struct Serving {
     pub door: Door,
     pub router: Router,
     pub connections: Arc<Connections>,
+    pub patience: Patience,
     /// Turns true when the server is to end.
     pub stop: watch::Receiver<bool>,
     /// Every connection holds a clone: the receiver ends when the last one has gone.
@@ -175,12 +197,12 @@ async fn connection(
         return;
     }
     if serving.door == Door::Agents
-        && !crate::intake::sniff::is_http(&stream, address, &serving.connections).await
+        && !crate::intake::sniff::is_http(&stream, address, &serving).await
     {
         return;
     }
     let phase = Arc::new(Phase::default());
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase)));
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), serving.patience));
     let peer = Peer {
         address,
         door: serving.door,
@@ -266,6 +288,7 @@ const BUSY: u8 = 2;
 struct Watched {
     stream: TcpStream,
     phase: Arc<Phase>,
+    patience: Patience,
     /// The phase that the reading deadline belongs to.
     waiting_in: u8,
     reading: Deadline,
@@ -273,10 +296,11 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(stream: TcpStream, phase: Arc<Phase>) -> Self {
+    fn new(stream: TcpStream, phase: Arc<Phase>, patience: Patience) -> Self {
         Self {
             stream,
             phase,
+            patience,
             waiting_in: IDLE_PHASE,
             reading: Deadline::default(),
             writing: Deadline::default(),
@@ -303,11 +327,12 @@ impl AsyncRead for Watched {
             self.waiting_in = phase;
             self.reading.clear();
         }
-        match phase {
-            IDLE_PHASE => ready!(self.reading.poll(cx, IDLE)),
-            HEAD_PHASE => ready!(self.reading.poll(cx, HEAD)),
+        let limit = match phase {
+            IDLE_PHASE => self.patience.idle,
+            HEAD_PHASE => self.patience.head,
             _ => return Poll::Pending,
-        }
+        };
+        ready!(self.reading.poll(cx, limit));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -354,7 +379,8 @@ impl Watched {
             self.writing.clear();
             return answer;
         }
-        ready!(self.writing.poll(cx, STALL));
+        let limit = self.patience.stall;
+        ready!(self.writing.poll(cx, limit));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -383,12 +409,6 @@ impl Deadline {
     }
 }
 
-/// How long a peer may keep a connection open without asking for anything.
-const IDLE: Duration = Duration::from_secs(90);
-/// From the first byte of a request to the end of its headers; also for the first byte of all on the agents' port.
-pub const HEAD: Duration = Duration::from_secs(10);
-/// How long a peer may leave our answer untaken.
-const STALL: Duration = Duration::from_secs(30);
 /// What a request that is being answered gets when the server ends.
 const DRAIN: Duration = Duration::from_secs(5);
 const MAX_HEADERS: usize = 100;
@@ -431,11 +451,12 @@ mod tests {
     async fn a_deadline_runs_from_the_first_look_and_stops_on_progress() {
         let mut deadline = Deadline::default();
         let mut start = Instant::now();
-        std::future::poll_fn(|cx| deadline.poll(cx, HEAD)).await;
-        assert_eq!(start.elapsed().as_secs(), HEAD.as_secs());
+        let Patience { head, idle, .. } = Patience::default();
+        std::future::poll_fn(|cx| deadline.poll(cx, head)).await;
+        assert_eq!(start.elapsed().as_secs(), head.as_secs());
         deadline.clear();
         start = Instant::now();
-        std::future::poll_fn(|cx| deadline.poll(cx, IDLE)).await;
-        assert_eq!(start.elapsed().as_secs(), IDLE.as_secs());
+        std::future::poll_fn(|cx| deadline.poll(cx, idle)).await;
+        assert_eq!(start.elapsed().as_secs(), idle.as_secs());
     }
 }

@@ -19,7 +19,7 @@ use crate::api;
 use crate::app::{App, now_us};
 use crate::auth::Access;
 use crate::engine::{Engine, OpenError, Options};
-use crate::listen::{self, Door, Serving};
+use crate::listen::{self, Door, Patience, Serving};
 use crate::log;
 use crate::project;
 use crate::secret;
@@ -199,6 +199,7 @@ fn open(
         door,
         router,
         connections: Arc::clone(&app.connections),
+        patience: Patience::default(),
         stop: app.stop.clone(),
         alive: alive.clone(),
     };

@@ -978,6 +978,34 @@ fn the_page_may_load_and_run_only_our_own_files() {
 }
 
 #[test]
+fn the_page_comes_packed_to_who_can_read_that() {
+    let server = Server::start();
+    let plain = server.http(get("/"));
+    let packed = server.http(get("/").header("Accept-Encoding", "br, gzip"));
+    if plain.header("etag").is_none() {
+        return; // A build without a dashboard.
+    }
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert_eq!(
+        (packed.header("vary"), plain.header("vary")),
+        (Some("accept-encoding"), Some("accept-encoding"))
+    );
+    let mut text = String::new();
+    let mut unpack = flate2::read::GzDecoder::new(&packed.body[..]);
+    unpack.read_to_string(&mut text).expect("gzip");
+    assert_eq!(text, plain.text());
+    assert_eq!(plain.header("content-encoding"), None);
+    // Each form is known again by its own tag.
+    for (answer, encoding) in [(plain, "identity"), (packed, "gzip")] {
+        let tag = answer.header("etag").expect("a tag").to_owned();
+        let again = get("/")
+            .header("Accept-Encoding", encoding)
+            .header("If-None-Match", &tag);
+        assert_eq!(server.http(again).status, 304, "{encoding}");
+    }
+}
+
+#[test]
 fn the_live_stream_shows_what_happens() {
     let server = Server::start();
     let mut stream = get("/api/v1/live")

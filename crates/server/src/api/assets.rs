@@ -1,10 +1,15 @@
 //! The page: files that were built into the program. Nothing is looked up in a file system by what a request says.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::Bytes;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::error::ApiError;
@@ -42,12 +47,12 @@ pub(super) async fn page(
     {
         return follow_link(&app, peer, &token, request.method() == Method::GET);
     }
-    let known = request.headers().get(header::IF_NONE_MATCH);
+    let wanted = Wanted::by(request.headers());
     match Files::get(name) {
-        Some(file) if !name.is_empty() => answer(name, &file, known),
+        Some(file) if !name.is_empty() => answer(name, &file, wanted),
         // A view's address: the page finds out by itself what to show.
         _ if !name.contains('.') => match Files::get("index.html") {
-            Some(file) => answer("index.html", &file, known),
+            Some(file) => answer("index.html", &file, wanted),
             None => (StatusCode::OK, [(header::CONTENT_TYPE, TEXT)], NO_PAGE).into_response(),
         },
         _ => ApiError::not_found("no such file").into_response(),
@@ -84,21 +89,61 @@ fn token(query: Option<&str>) -> Option<String> {
         .next()
 }
 
-fn answer(name: &str, file: &EmbeddedFile, known: Option<&HeaderValue>) -> Response {
-    let tag = format!("\"{}\"", &secret::hex(&file.metadata.sha256_hash())[..32]);
+/// What a browser has, and what it can read.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    known: &'a str,
+    gzip: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn by(headers: &'a HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        Self {
+            known: text(header::IF_NONE_MATCH).unwrap_or(""),
+            gzip: text(header::ACCEPT_ENCODING).is_some_and(|all| all.contains("gzip")),
+        }
+    }
+}
+
+/// Files that were packed before, by their names.
+static PACKED: Mutex<BTreeMap<String, Bytes>> = Mutex::new(BTreeMap::new());
+
+/// Text gets about a quarter of its size.
+fn packed(name: &str, file: &EmbeddedFile) -> io::Result<Bytes> {
+    let mut known = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = known.get(name) {
+        return Ok(bytes.clone());
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&file.data)?;
+    let bytes = Bytes::from(encoder.finish()?);
+    known.insert(name.to_owned(), bytes.clone());
+    Ok(bytes)
+}
+
+fn answer(name: &str, file: &EmbeddedFile, wanted: Wanted<'_>) -> Response {
+    let is_text = kind(name).contains("charset") || kind(name).contains("json");
+    let packed = (wanted.gzip && is_text)
+        .then(|| packed(name, file).ok())
+        .flatten();
+    let hash = &secret::hex(&file.metadata.sha256_hash())[..32];
+    let tag = match packed {
+        Some(_) => format!("\"{hash}-gzip\""),
+        None => format!("\"{hash}\""),
+    };
     // Built files carry a hash in their names; the page itself must be looked at again.
     let cache = if name.starts_with("assets/") {
         "public, max-age=31536000, immutable"
     } else {
         "no-cache"
     };
-    let is_known = known
-        .and_then(|known| known.to_str().ok())
-        .is_some_and(|known| known.contains(&tag));
-    let body = if is_known {
-        Vec::new()
-    } else {
-        file.data.to_vec()
+    let is_known = wanted.known.contains(&tag);
+    let is_packed = packed.is_some();
+    let body = match packed {
+        _ if is_known => Bytes::new(),
+        Some(packed) => packed,
+        None => file.data.to_vec().into(),
     };
     let status = if is_known {
         StatusCode::NOT_MODIFIED
@@ -109,7 +154,14 @@ fn answer(name: &str, file: &EmbeddedFile, known: Option<&HeaderValue>) -> Respo
         (header::CONTENT_TYPE, kind(name)),
         (header::CACHE_CONTROL, cache),
     ];
-    (status, headers, [(header::ETAG, tag)], body).into_response()
+    let tag = [(header::ETAG, tag)];
+    let vary = [(header::VARY, "accept-encoding")];
+    let mut answer = (status, headers, tag, vary, body).into_response();
+    if is_packed {
+        let gzip = HeaderValue::from_static("gzip");
+        answer.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+    }
+    answer
 }
 
 fn kind(name: &str) -> &'static str {

@@ -425,7 +425,7 @@ const BIG: usize = 256 * 1024;
 mod tests {
     use super::*;
     use crate::engine::{Engine, Options};
-    use crate::listen::{self, Door, Serving};
+    use crate::listen::{self, Door, Patience, Serving};
     use prost::Message;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -475,6 +475,7 @@ mod tests {
             door: Door::Agents,
             router,
             connections,
+            patience: Patience::default(),
             stop: stopping,
             alive,
         };

@@ -6,23 +6,23 @@ use std::sync::atomic::Ordering;
 
 use tokio::net::TcpStream;
 
-use crate::listen::{Connections, HEAD};
+use crate::listen::Serving;
 use crate::log;
 
 /// Waits for the first byte, without taking it. A peer of the other protocol is counted and named once in a while.
-pub(crate) async fn is_http(
-    stream: &TcpStream,
-    address: SocketAddr,
-    connections: &Connections,
-) -> bool {
+pub(crate) async fn is_http(stream: &TcpStream, address: SocketAddr, serving: &Serving) -> bool {
     let mut first = [0; 1];
-    let Ok(Ok(1)) = tokio::time::timeout(HEAD, stream.peek(&mut first)).await else {
+    let Ok(Ok(1)) = tokio::time::timeout(serving.patience.head, stream.peek(&mut first)).await
+    else {
         return false;
     };
     match first[0] {
         b'A'..=b'Z' => true,
         source if is_whatap(source) => {
-            connections.whatap_tcp.fetch_add(1, Ordering::Relaxed);
+            serving
+                .connections
+                .whatap_tcp
+                .fetch_add(1, Ordering::Relaxed);
             log::limited("whatap tcp", || {
                 format!(
                     "{address} speaks the WhaTap protocol, which this version does not serve: closed"
@@ -31,7 +31,7 @@ pub(crate) async fn is_http(
             false
         }
         _ => {
-            connections.refused.fetch_add(1, Ordering::Relaxed);
+            serving.connections.refused.fetch_add(1, Ordering::Relaxed);
             false
         }
     }

@@ -3,9 +3,10 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 use std::process::ExitCode;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use whatap::usage;
 use whatap_server::cli::{self, Process};
 
@@ -37,8 +38,10 @@ fn inherit(number: RawFd) -> io::Result<TcpListener> {
     if number <= 2 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: called once for each number of the command line, before anything else is opened at it; a number that is no
-    // socket fails below and is closed.
+    // SAFETY: borrowed for this one question, whose answer is an error if nothing is open at that number.
+    fcntl(unsafe { BorrowedFd::borrow_raw(number) }, FcntlArg::F_GETFD)?;
+    // SAFETY: called once for each number of the command line, before anything else is opened at it; what is no socket
+    // fails below and is closed.
     let listener = unsafe { TcpListener::from_raw_fd(number) };
     listener.local_addr()?;
     Ok(listener)
