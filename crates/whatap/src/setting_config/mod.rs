@@ -150,7 +150,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 /// Whoever runs this may not see our stderr: the log of a home that cannot be written to has the code that run-books name.
 fn leave_a_line(files: &Files, failure: &Failure) {
-    if failure.status == CANNOT_WRITE && files.home.is_dir() {
+    let cannot_be_made = failure.status == CANNOT_WRITE && !files.config.exists();
+    if cannot_be_made && files.home.is_dir() {
         let why = failure.message.lines().next().unwrap_or_default();
         let journal = Journal::open(&files.home, files.logs.as_deref(), "setting-config");
         journal.line(&format!("CONF FILE ERROR {why}"));
