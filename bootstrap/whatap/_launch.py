@@ -59,15 +59,26 @@ def parse(text):
 
 def change(pairs):
     """Options by name, as text. What is unknown or does not fit stays as it was."""
-    for key, text in pairs.items():
+    changed = []
+    for key, text in sorted(pairs.items()):
         default = DEFAULTS.get(key)
         if default is None:
             continue
         value = typed(text, default)
-        if value is not None:
+        if value is not None and value != options[key]:
             options[key] = value
+            changed.append('%s=%s' % (key, text))
     for listener in listeners:
         listener(options)
+    if changed:
+        detail('options: ' + ' '.join(changed))
+
+
+def detail(text):
+    """A line in the home's log, with the option `debug`."""
+    if options['debug']:
+        from . import _log
+        _log.note(text)
 
 
 def typed(text, default):

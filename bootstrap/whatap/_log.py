@@ -1,11 +1,12 @@
 """A few lines per process in `<home>/logs/whatap-hook.log`: why there is no ring, and faults of ours that were
-swallowed. Loaded when there is something to say."""
+swallowed; more with the option `debug`. Loaded when there is something to say."""
 import posix
 
 from . import _launch
 from ._compat import wall
 
 MAX_LINES = 20
+MAX_DETAILED_LINES = 1000
 MAX_FILE = 10 * 1024 * 1024
 
 _said = set()
@@ -14,7 +15,7 @@ _said = set()
 def note(text):
     """Appends one line, each text once. Never raises, never waits, follows no link, writes into nobody else's directory."""
     directory = _launch.launch.logs if _launch.launch is not None else None
-    if not directory or text in _said or len(_said) >= MAX_LINES:
+    if not directory or text in _said or len(_said) >= (MAX_DETAILED_LINES if _launch.options['debug'] else MAX_LINES):
         return
     _said.add(text)
     try:

@@ -4,6 +4,7 @@ DEFAULTS = {
     "app_name": "",
     "enabled": True,
     "apm_enabled": True,
+    "debug": False,
     "trace_child_process": "auto",
     "standalone_enabled": False,
     "trace_ignore_url_set": (),

@@ -72,6 +72,7 @@ def ran(name, module):
                 file = 'whatap.instrument.' + file
                 __import__(file)
                 getattr(sys.modules[file], function)(module)
+                _launch.detail('instrumented %s by %s' % (name, file))
         except BaseException:
             # An instrumentation that does not exist, or does not fit the library, is not the program's affair.
             if not guard.ours() and not _import_failed():

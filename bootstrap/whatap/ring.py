@@ -355,6 +355,7 @@ class Ring(object):
                       for number in range(mapping.slots)]
         self.free = self.slots[::-1]
         self.mapping = mapping
+        _launch.detail('attached to ring %016x' % mapping.id)
         if _launch.options['active_stack_thread'] and not again:
             from . import _stack_thread
             _stack_thread.start(self)

@@ -1,8 +1,12 @@
 """Options that arrive through the ring while the program runs, and what each of them does."""
 import decimal
+import os
+import shutil
 import sys
+import tempfile
 import unittest
 
+import support
 from traced import Traced
 from whatap import errors, tx as transactions
 
@@ -109,6 +113,42 @@ class Stacks(Chosen):
         self.choose(trace_active_callstack_depth=7)
         lines = deep(40).decode('utf-8').splitlines()
         self.assertEqual([line.split('\0')[2] for line in lines], ['deep'] * 7)
+
+
+PROGRAM = """
+import sqlite3, time, whatap
+from whatap import tx as transactions
+for _ in range(400):
+    transactions.begin('GET', '/').end(200)
+    if transactions._ring.mapping is not None:
+        break
+    time.sleep(0.01)
+"""
+
+
+class Debug(Traced):
+    def lines(self, more):
+        home = tempfile.mkdtemp()
+        try:
+            os.mkdir(home + '/logs')
+            launch = '1;_name=%s;_home=%s%s' % (self.name, home, more)
+            status, out, err = support.run([sys.executable, '-c', PROGRAM], support.environment(launch))
+            self.assertEqual((status, out, err), (0, b'', b''))
+            if not os.path.exists(home + '/logs/whatap-hook.log'):
+                return []
+            with open(home + '/logs/whatap-hook.log') as source:
+                return [line.split(': ', 1)[1].rstrip() for line in source]
+        finally:
+            shutil.rmtree(home)
+
+    def test_it_says_what_is_instrumented_and_attached_and_which_options_count(self):
+        lines = self.lines(';debug=true;trace_error_callstack_depth=7')
+        self.assertIn('options: debug=true trace_error_callstack_depth=7', lines)
+        self.assertIn('instrumented sqlite3.dbapi2 by whatap.instrument.sqlite3', lines)
+        self.assertEqual([line for line in lines if line.startswith('attached')], ['attached to ring %016x' % self.collector.rings[0].id])
+
+    def test_without_it_there_is_nothing_to_say(self):
+        self.assertEqual(self.lines(''), [])
 
 
 class Users(Chosen):

@@ -99,6 +99,8 @@ fn policy(resolved: &Resolved) -> Policy {
             slow_ms: resolved.count("trace_active_transaction_slow_time"),
             very_slow_ms: resolved.count("trace_active_transaction_very_slow_time"),
         },
+        group: resolved.text("whatap.okind").to_owned(),
+        node: resolved.text("whatap.onode").to_owned(),
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Policy {
     /// `trace_normalize_urls`: `/a/{v}/b` or `/a/*/b`.
     pub path_patterns: Vec<String>,
     pub speeds: Speeds,
+    /// `whatap.okind`: the group of instances that this one belongs to; `whatap.onode`: the node that it runs on.
+    pub group: String,
+    pub node: String,
 }
 
 /// From when on a running transaction is slow, and very slow: `trace_active_transaction_slow_time`, `…_very_slow_time`.
@@ -261,7 +264,12 @@ const KEPT_BUFFER: usize = 16 << 10;
 
 fn resource_of(ring: &RingInfo) -> Vec<u8> {
     let (runtime, runtime_version) = ring.runtime.split_once(' ').unwrap_or((&ring.runtime, ""));
-    otlp::resource([
+    let named = [
+        ("whatap.okind", ring.policy.group.as_str()),
+        ("whatap.onode", &ring.policy.node),
+    ];
+    let named = named.into_iter().filter(|(_, value)| !value.is_empty());
+    let own = [
         ("service.name", Value::Text(&ring.service)),
         ("service.instance.id", Value::Text(&ring.instance)),
         ("host.name", Value::Text(&ring.host)),
@@ -271,7 +279,11 @@ fn resource_of(ring: &RingInfo) -> Vec<u8> {
         ("telemetry.sdk.language", Value::Text("python")),
         ("telemetry.sdk.name", Value::Text("whatap")),
         ("telemetry.sdk.version", Value::Text(&ring.version)),
-    ])
+    ];
+    otlp::resource(
+        own.into_iter()
+            .chain(named.map(|(key, value)| (key, Value::Text(value)))),
+    )
 }
 
 impl Pipeline {

@@ -536,6 +536,32 @@ fn routes_stay_and_too_many_names_share_one() {
 }
 
 #[test]
+fn group_and_node_of_an_instance_are_told_when_they_are_set() {
+    let mut scene = Scene::new();
+    let names = |sent: &Sent| {
+        let attributes = attributes(&sent.resources[0].attributes);
+        ["whatap.okind", "whatap.onode"].map(|key| attributes.get(key).cloned())
+    };
+    scene.take(&draft(1));
+    assert_eq!(names(&scene.sent()), [None, None]);
+    scene.info.policy = Arc::new(Policy {
+        group: "web".to_owned(),
+        node: "node-7".to_owned(),
+        ..Policy::default()
+    });
+    scene.take(&draft(2));
+    let told = [Some("web".to_owned()), Some("node-7".to_owned())];
+    assert_eq!(names(&scene.sent()), told);
+}
+
+fn draft(seq: u64) -> Draft<'static> {
+    Draft {
+        head: request(seq),
+        ..Draft::default()
+    }
+}
+
+#[test]
 fn a_trace_without_an_id_gets_one() {
     let mut scene = Scene::new();
     scene.take(&Draft {

@@ -153,13 +153,13 @@ pub static OPTIONS: &[Opt] = &[
     opt("object_name", Text(200), "{type}-{ip2}-{ip3}-{process}", R::COLLECTOR, Reconnect,
         "Pattern of the name of one instance: `{type}` (`app_name`), `{process}` (`app_process_name`), `{hostname}`, `{ip0}` to `{ip3}`, `{ips}`, `{port}`, `{docker}`, `{cmd}`, `{cmd_args}`, `{cmd_full}`, `{pid}`, `{env.NAME}`. An unknown or empty one leaves its bare name. Not set: the host, with `app_process_name`.")
         .aliases(&["whatap.name"]).env(&["WHATAP_ONAME", "WHATAP_NAME"]),
-    opt("whatap.okind", Text(200), "", R::NONE, Reconnect, "Group of instances, a Kubernetes deployment for example.").env(&["OKIND"]),
-    opt("whatap.onode", Text(200), "", R::NONE, Reconnect, "Node that the instance runs on.").env(&["NODE_NAME", "NODE_IP"]),
+    opt("whatap.okind", Text(200), "", R::COLLECTOR, Reconnect, "Group of instances, a Kubernetes deployment for example.").env(&["OKIND"]),
+    opt("whatap.onode", Text(200), "", R::COLLECTOR, Reconnect, "Node that the instance runs on.").env(&["NODE_NAME", "NODE_IP"]),
 
     // Switches.
     opt("enabled", Bool, "true", R::LTC, Hot, "Master switch. Off: the application runs as if we were not installed."),
     opt("apm_enabled", Bool, "true", R::LTC, Restart, "Trace applications. Absent means on."),
-    opt("debug", Bool, "false", R::NONE, Hot, "Write more into the logs."),
+    opt("debug", Bool, "false", R::TC, Hot, "Write more into the logs: rings, accounts of ended processes, options, instrumented modules."),
     opt("use_env_first", Bool, "true", R::LC, Restart, "The environment wins over the file. `false`: the file wins."),
     opt("trace_child_process", Choice(&["auto", "always", "never"]), "auto", R::TRACER, Restart,
         "Trace Python programs that the application starts: `auto` leaves out installers and compilers such as pip."),

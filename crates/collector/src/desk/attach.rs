@@ -256,6 +256,19 @@ impl Collector {
             .with("fd", memory.as_raw_fd());
         connection.ring = Some(ring_id);
         ring.closed_ms = None;
+        self.journal.detail(|| {
+            let kind = if ring.memory.is_sealed() {
+                "sealed memory"
+            } else {
+                "a file on tmpfs"
+            };
+            format!(
+                "pid {} gets ring {}: {} bytes of {kind}",
+                ring.info.pid,
+                hex(ring_id),
+                ring.memory.bytes()
+            )
+        });
         let _gone = instance::send(connection.fd.as_fd(), &message, &[memory]);
     }
 }

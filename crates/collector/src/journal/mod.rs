@@ -40,6 +40,7 @@ struct Inner {
     seen: HashMap<String, Shape>,
     failed: u64,
     to_stderr: bool,
+    detailed: bool,
 }
 
 /// Lines that differ in their numbers only.
@@ -73,6 +74,7 @@ impl Journal {
             seen: HashMap::new(),
             failed: 0,
             to_stderr: false,
+            detailed: false,
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -82,6 +84,18 @@ impl Journal {
     /// Writes every line to stderr as well: the foreground mode.
     pub fn echo(&self) {
         self.locked().to_stderr = true;
+    }
+
+    /// The option `debug`.
+    pub fn detailed(&self, on: bool) {
+        self.locked().detailed = on;
+    }
+
+    /// What is worth a line only with the option `debug`.
+    pub fn detail(&self, text: impl FnOnce() -> String) {
+        if self.locked().detailed {
+            self.line(&text());
+        }
     }
 
     /// The directory, for people.

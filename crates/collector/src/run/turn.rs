@@ -108,7 +108,13 @@ impl Collector {
                 ));
                 self.back.aborted(now, &ring.info, &one.snapshot);
             }
-            self.back.account(now, &ring.info, ring.counters(true));
+            let counters = ring.counters(true);
+            self.journal.detail(|| {
+                let (pid, lost) = (ring.info.pid, counters.lost.iter().sum::<u64>());
+                format!("pid {pid} ended: {} transactions, {lost} lost in it, {} damaged, {} steps cut, {} faults of the tracer",
+                    counters.ended, counters.damaged, counters.steps_cut, counters.guarded)
+            });
+            self.back.account(now, &ring.info, counters);
         }
         self.commit(now);
         for id in dying {
@@ -231,6 +237,8 @@ impl Collector {
             ring.info.policy = options.policy.clone();
             (ring.info.service, ring.info.instance) = (service, instance);
             ring.tell(options);
+            self.journal
+                .detail(|| format!("pid {} is told new options", ring.info.pid));
         }
     }
 
@@ -239,6 +247,7 @@ impl Collector {
         let own = &self.launches.own().resolved;
         self.journal
             .keep(own.count("log_keep_days"), own.bool("log_rotation_enabled"));
+        self.journal.detailed(own.bool("debug"));
         self.journal.tidy();
     }
 }
