@@ -439,3 +439,37 @@ fn a_home_whose_name_is_no_text_costs_one_line() {
     let seen = scene.start(&["echo", "ran"]).status(0).stdout("ran\n");
     seen.complains(&["its name is not UTF-8", "not traced"]);
 }
+
+#[test]
+fn logs_that_a_run_as_root_left_behind_keep_nobody_from_tracing() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt as _;
+    let scene = Scene::new();
+    scene.start(&["true"]).status(0).stderr("");
+    scene.wait_for("log", || scene.home().join("logs").is_dir());
+    scene.run(&["whatap-stop-agent"]).status(0);
+    for place in [scene.root(), scene.home()] {
+        std::os::unix::fs::chown(place, Some(61_001), Some(61_001)).unwrap();
+    }
+    let runtime = scene.root().join("runtime");
+    fs::create_dir(&runtime).unwrap();
+    std::os::unix::fs::chown(&runtime, Some(61_001), Some(61_001)).unwrap();
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
+    let scene = scene.env("XDG_RUNTIME_DIR", runtime);
+    let ours = |words: &[&str]| {
+        let output = scene
+            .command(words)
+            .uid(61_001)
+            .gid(61_001)
+            .output()
+            .unwrap();
+        scene::Did::of(words.join(" "), output)
+    };
+    let look = "test -n \"$WHATAP_LAUNCH\" && exit 7";
+    ours(&["whatap-start-agent", "sh", "-c", look])
+        .status(7)
+        .stderr("");
+    ours(&["whatap-stop-agent"]).status(0);
+}
