@@ -303,3 +303,106 @@ def test_an_upgrade_under_load_takes_over_at_the_next_start_and_loses_nothing(se
     programs = {os.readlink("/proc/%d/exe" % pid) for pid in home.pids("whatap_python")}
     assert programs == {os.path.realpath(program)}
     assert home.stop() == 0
+
+
+# --- where the configuration comes from, and when it changes
+
+def environment_of(server):
+    return {"WHATAP_LICENSE": server.licence, "WHATAP_SERVER_HOST": "127.0.0.1", "WHATAP_SERVER_PORT": str(server.agents_port)}
+
+
+def test_a_licence_that_only_the_environment_knows_is_enough_and_is_seen_by_nobody(served):
+    home = home_of(served, conf=None)
+    user = User(served, home, **environment_of(served.server))
+    user.traced(env={"WHATAP_APP_NAME": "env-only"})
+    assert served.settled(3, service="env-only") == 3
+    launch = user.run("whatap-start-agent", "sh", "-c", "echo $WHATAP_LAUNCH")
+    assert served.server.licence not in launch.stdout
+    assert served.server.licence not in user.logs(home)
+    name = [pair[6:] for pair in launch.stdout.strip().split(";") if pair.startswith("_name=")][0]
+    about = ask(name)
+    for pid in (about["pid"], about["watch_pid"]):
+        with open("/proc/%s/environ" % pid, "rb") as file:
+            assert served.server.licence.encode() not in file.read()
+        with open("/proc/%s/cmdline" % pid, "rb") as file:
+            assert served.server.licence.encode() not in file.read()
+
+
+def test_a_sidecar_takes_its_configuration_from_the_environment_too(served):
+    home = home_of(served, conf=None)
+    user = User(served, home, **environment_of(served.server))
+    sidecar = subprocess.Popen([os.path.join(user.binaries, "whatap_python"), "--foreground"], env=user.env, cwd="/", stderr=subprocess.PIPE)
+    served.cleanup.append(sidecar.kill)
+    user.says("started for " + home, home)
+    bare = {key: "" for key in environment_of(served.server)}
+    user.traced(env=dict(bare, WHATAP_APP_NAME="side"))
+    assert served.settled(3, service="side") == 3
+    sidecar.terminate()
+    assert sidecar.wait(30) == 0
+    user.says("left, everything sent", home)
+
+
+TALKER = r"""
+import sys
+import whatap
+@whatap.method_profiling
+def work():
+    pass
+for line in iter(sys.stdin.readline, ''):
+    work()
+    sys.stdout.write('done\n'); sys.stdout.flush()
+"""
+
+
+def test_a_new_name_of_the_application_counts_while_it_runs(served):
+    home = home_of(served, conf=reports_to(served.server) + "app_name=before\n")
+    user = User(served, home)
+    application = subprocess.Popen([os.path.join(user.binaries, "whatap-start-agent"), sys.executable, "-c", TALKER], env=user.env, cwd="/", bufsize=0,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    served.cleanup.append(application.kill)
+
+    def once():
+        application.stdin.write(b"\n")
+        assert application.stdout.readline() == b"done\n"
+
+    once()
+    assert served.settled(1, service="before") == 1
+    with open(home + "/whatap.conf", "a") as file:
+        file.write("app_name=after\n")
+    user.says("from the next connection: app_name", home)
+    once()
+    assert served.settled(1, service="after") == 1
+    application.stdin.close()
+    assert application.wait(30) == 0
+
+
+# --- who counts as a client
+
+DAEMON = r"""
+import os, sys, time
+import whatap
+@whatap.method_profiling
+def work():
+    pass
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+os.closerange(0, 256)
+time.sleep(4)
+work()
+os.mkdir(sys.argv[1])
+"""
+
+
+def test_a_program_that_makes_itself_a_daemon_before_its_first_request_keeps_the_instance(served):
+    home = home_of(served, conf=reports_to(served.server))      # lingers for a second
+    user = User(served, home)
+    done = served.path("done")
+    did = user.run("whatap-start-agent", sys.executable, "-c", DAEMON, done, env={"WHATAP_APP_NAME": "daemon"})
+    assert did.returncode == 0
+    time.sleep(2.5)
+    assert "no client left" not in user.logs(home)
+    stack.wait_until("the daemon's end", lambda: os.path.isdir(done), 60)
+    assert served.settled(1, service="daemon") == 1
