@@ -205,6 +205,17 @@ pub static OPTIONS: &[Opt] = &[
         "A thread takes the stacks, so that a transaction stuck inside one call is seen too. Python 3.12 and newer warn of a fork beside a thread."),
     opt("trace_active_callstack_depth", Int(1, 500), "50", R::TRACER, Hot, "Frames kept of such a stack.").unit("frames"),
 
+    // Of other agents' files, planned here.
+    opt("trace_user_using_ip", Bool, "true", R::NONE, Hot, "Count users by the client's address."),
+    opt("trace_active_transaction_lost_time", Int(1, 86_400_000), "300000", R::NONE, Hot, "A running transaction without an end is given up after this.").unit("ms"),
+    opt("mtrace_rate", Int(0, 100), "10", R::NONE, Hot, "Share of transactions that begin a trace over several applications; at present all do.").unit("%"),
+    opt("stat_enabled", Bool, "true", R::NONE, Hot, "Statistics; the server makes them, whatever this says."),
+    opt("logsink_enabled", Bool, "false", R::NONE, Hot, "Send lines of log files."),
+    opt("profile_http_header_enabled", Bool, "false", R::NONE, Hot, "Keep request headers."),
+    opt("profile_http_parameter_enabled", Bool, "false", R::NONE, Hot, "Keep request parameters."),
+    opt("profile_sql_param_enabled", Bool, "false", R::NONE, Hot, "Keep the values that are bound to statements."),
+    opt("query_string_enabled", Bool, "false", R::NONE, Hot, "Keep query strings."),
+
     // The collector itself.
     opt("agent_linger_sec", Int(0, 31_536_000), "60", R::COLLECTOR, Hot, "The collector ends this long after its last application; 0 = never.").unit("s"),
     opt("ring_size_kb", Choice(&["256", "512", "1024", "2048", "4096"]), "256", R::COLLECTOR, Restart, "Memory shared with each interpreter.").unit("KiB"),

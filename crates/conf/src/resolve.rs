@@ -278,6 +278,7 @@ impl Layers {
     fn of(files: &Files) -> Self {
         let mut layers = Self::default();
         layers.plugin(files);
+        layers.parameter_key(files);
         layers.project(files.project.as_deref());
         layers.file(&files.config);
         layers
@@ -297,6 +298,16 @@ impl Layers {
             }),
             (Some(Err(finding)), _) => self.findings.push(finding),
             _ => {}
+        }
+    }
+
+    /// The key by which other agents hide parameters, which we do not record.
+    fn parameter_key(&mut self, files: &Files) {
+        let file = files.home.join("paramkey.txt");
+        if file.exists() {
+            let message = "not used: parameters are not recorded";
+            self.findings
+                .push(Finding::new(Severity::Note, "", message).at(file, 0));
         }
     }
 
@@ -753,7 +764,7 @@ mod tests {
     #[test]
     fn every_bad_line_is_named_with_what_is_used_instead() {
         let scene = Scene::new(concat!(
-            "# mine\n\nwhat is this\nprofile_basetime=fast\nlisence=x\ndebug=maybe\nstat_enabled=true\n",
+            "# mine\n\nwhat is this\nprofile_basetime=fast\nlisence=x\ndebug=maybe\nstat_domain_enabled=true\n",
             "app_name=a\napp_name=b # c\nprofile_rate=101\n",
         ));
         assert_eq!(
@@ -763,7 +774,7 @@ mod tests {
                 "whatap.conf:4: profile_basetime: `fast` is not a whole number; using `500`",
                 "whatap.conf:5: lisence: unknown option, ignored; did you mean `license`?",
                 "whatap.conf:6: debug: `maybe` is neither true nor false; using `false`",
-                "whatap.conf:7: stat_enabled: not used by this version",
+                "whatap.conf:7: stat_domain_enabled: not used by this version",
                 "whatap.conf:8: app_name: set again in line 9, which counts",
                 "whatap.conf:9: app_name: ` #` starts no comment here; it is part of the value",
                 "whatap.conf:10: profile_rate: `101` is not between 0 and 100; using `10`",
