@@ -2,10 +2,9 @@
 
 mod cache;
 pub mod redact;
-pub mod url;
 
 pub use cache::{Cache, hash};
-pub use whatap_wire::sql;
+pub use whatap_wire::{sql, url};
 
 /// Normalised statements that were seen before, bounded by bytes.
 pub struct Statements(Cache);

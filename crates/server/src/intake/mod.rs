@@ -9,7 +9,6 @@ mod bounds;
 mod fields;
 mod json;
 mod logs;
-mod mask;
 mod metrics;
 pub mod names;
 pub mod orphans;

@@ -7,8 +7,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use whatap_wire::url::{self, Patterns};
 
-use super::mask;
 use super::values::cut;
 
 /// The names of the last minutes, by their hashes.
@@ -83,12 +83,16 @@ fn choose(span: &str, method: &str, route: &str, path: &str, status: u16) -> Str
         return UNMATCHED.to_owned();
     }
     if rest.is_empty() {
-        mask::path(path)
+        masked(path)
     } else if rest.starts_with('/') {
-        mask::path(rest)
+        masked(rest)
     } else {
         rest.to_owned()
     }
+}
+
+fn masked(path: &str) -> String {
+    url::normalise_path(path, &Patterns::default(), true)
 }
 
 const OTHER: &str = "(other)";

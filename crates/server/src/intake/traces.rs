@@ -7,6 +7,7 @@
 use whatap_wire::otlp::{
     ExportTraceServiceRequest, KeyValue, Span as OtlpSpan, SpanEvent, SpanKind, StatusCode,
 };
+use whatap_wire::{sql, url};
 
 use super::Mapped;
 use super::fields::Fields;
@@ -303,7 +304,7 @@ fn step_text(kind: StepKind, name: String, fields: &Fields, ours: bool) -> Strin
             if ours {
                 fields.db_text.clone()
             } else {
-                super::mask::statement(&fields.db_text, &fields.db_system)
+                sql::normalise(&fields.db_text, &fields.db_system, false)
             }
         }
         StepKind::Sql => first_of(fields.db_summary.clone(), || {
@@ -311,7 +312,7 @@ fn step_text(kind: StepKind, name: String, fields: &Fields, ours: bool) -> Strin
             first_of(named.trim().to_owned(), || name)
         }),
         StepKind::Http if ours => first_of(fields.url.clone(), || name),
-        StepKind::Http if !fields.url.is_empty() => super::mask::url(&fields.url),
+        StepKind::Http if !fields.url.is_empty() => url::normalise_url(&fields.url),
         StepKind::Method => first_of(fields.function.clone(), || name),
         StepKind::Dbc => first_of(target(kind, fields), || name),
         _ => name,

@@ -1,6 +1,7 @@
 //! Names for requests without a route, and URLs without what belongs to one user.
 
-use super::hash;
+use crate::sql::shorten;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Longest name or URL that is kept, in bytes.
 pub const MAX_URL: usize = 2 * 1024;
@@ -24,15 +25,16 @@ impl Patterns {
             .filter(|pattern| pattern.starts_with('/'))
             .map(str::to_owned)
             .collect();
-        let parts: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
+        let mut hasher = DefaultHasher::new();
+        patterns.hash(&mut hasher);
         Self {
-            id: hash(&parts) as u64,
+            id: hasher.finish(),
             patterns,
         }
     }
 
-    /// Differs between different patterns, within one process.
-    pub(crate) const fn id(&self) -> u64 {
+    /// Differs between different patterns.
+    pub const fn id(&self) -> u64 {
         self.id
     }
 
@@ -82,7 +84,7 @@ pub fn normalise_path(path: &str, patterns: &Patterns, automatic: bool) -> Strin
             name.push_str(part);
         }
     }
-    super::sql::shorten(&mut name, MAX_URL);
+    shorten(&mut name, MAX_URL);
     name
 }
 
@@ -101,7 +103,7 @@ pub fn normalise_url(url: &str) -> String {
     text.push_str("://");
     text.push_str(without_user(authority));
     text.push_str(&normalise_path(path, &none, true));
-    super::sql::shorten(&mut text, MAX_URL);
+    shorten(&mut text, MAX_URL);
     text
 }
 
@@ -120,7 +122,7 @@ pub fn without_query(url: &str) -> String {
             format!("{scheme}://{}{path}", without_user(authority))
         }
     };
-    super::sql::shorten(&mut text, MAX_URL);
+    shorten(&mut text, MAX_URL);
     text
 }
 
