@@ -1,15 +1,19 @@
 """Without a launcher: asks `whatap_python --ensure` for the launch value, if there is a sign of a home.
 
 Only where somebody configured one: this file is on the path, and the environment names a home or, as a container's
-does, the server or the licence. The answer is waited for as long as a start may take unnoticed, then the interpreter goes
-on without tracing. A program that asks for the tracer itself waits longer.
+does, the server or the licence. The answer is waited for as long as a start may take unnoticed, and longer only while the
+helper is at work: on a machine so busy everything starts late. Then the interpreter goes on without tracing. A program
+that asks for the tracer itself waits longer.
 """
 import posix
 import sys
 
 from ._start import posix_environ
 
-WAIT = 0.050
+WAIT = 0.040
+# Then we look at the helper, again and again: it is given up when it was asleep twice in a row, and after this.
+LOOK = 0.010
+SLOW = 0.300
 WAIT_WHEN_ASKED = 1.0
 POLL = 0.001
 MAX_ANSWER = 64 * 1024
@@ -60,11 +64,19 @@ def _ask(command, wait):
         return None
     posix.close(writing)
     until = clock() + int(wait * 1e9)
+    latest = until + int(SLOW * 1e9)
     data = b''
-    ended = False
+    ended = slept = False
     try:
         _nonblocking(reading)
-        while clock() < until and len(data) < MAX_ANSWER:
+        while len(data) < MAX_ANSWER:
+            now = clock()
+            if now >= until:
+                sleeps = not _is_at_work(child)
+                if now >= latest or sleeps and slept:
+                    break
+                slept = sleeps
+                until = now + int(LOOK * 1e9)
             try:
                 more = posix.read(reading, MAX_ANSWER)
             except OSError:
@@ -81,6 +93,18 @@ def _ask(command, wait):
     if not ended or not line:
         return None
     return line if str is bytes else line.decode('utf-8', 'replace')
+
+
+def _is_at_work(child):
+    """Whether the process runs, could run, waits for its disk, or has just ended with its answer unread."""
+    try:
+        number = posix.open('/proc/%d/stat' % child, posix.O_RDONLY)
+        try:
+            return posix.read(number, 512).rpartition(b') ')[2][:1] in (b'R', b'D', b'Z')
+        finally:
+            posix.close(number)
+    except OSError:
+        return False
 
 
 def _become(command, reading, writing):

@@ -55,9 +55,9 @@ class Kitchen:
 
     def package(self):
         """The directory of the tracer's package that the launcher uses."""
-        shown = subprocess.run([os.path.join(self.scene.binaries, "whatap-start-agent"), "--dry-run", "true"], stdout=subprocess.PIPE,
+        shown = subprocess.run([os.path.join(self.scene.binaries, "whatap-start-agent"), "printenv", "PYTHONPATH"], stdout=subprocess.PIPE,
                                env=self.home.environment(), check=True).stdout.decode()
-        return re.search(r"^PYTHONPATH=([^:\n]*)/bootstrap", shown, re.M).group(1)
+        return os.path.dirname(shown.split(":")[0].strip())
 
     def file(self, name, text):
         path = os.path.join(self.srv, name)
