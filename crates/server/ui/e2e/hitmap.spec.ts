@@ -187,12 +187,13 @@ test.describe('on the hitmap', () => {
     await page.keyboard.down('Control');
     expect(range()).toEqual(before);
     await page.mouse.wheel(0, -50);
-    await expect.poll(() => range().to - range().from).toBe((to - from) / 2);
+    await expect.poll(() => range().to - range().from).toBeLessThan(to - from);
     await page.waitForTimeout(300);
+    const closer = range();
     await page.mouse.wheel(0, 50);
     await page.keyboard.up('Control');
-    await expect.poll(() => range().to - range().from).toBe(to - from);
-    // The sky above is empty: 4.9 s without errors is rare, so errors alone leave the place empty.
+    await expect.poll(() => range().to - range().from).toBeGreaterThan(closer.to - closer.from);
+    // Two hours ago there was nothing.
     await page.goto(page.url().replace(/#.*/, `#/?from=${from - 7_200_000_000}&to=${to - 7_200_000_000}`));
     await expect(page.locator('.hitmap .counts')).toHaveText(/^0 /);
     await area.dblclick({ position: { x: 400, y: 150 } });

@@ -47,7 +47,7 @@ export class Watched {
   async settled(): Promise<void> {
     await expect(this.page.locator('main h1').first()).toBeAttached();
     await expect(this.page.locator('main .card').first()).toBeVisible();
-    await this.page.waitForFunction(() => ![...document.querySelectorAll('main .empty')].some((one) => /Loading|불러오는/.test(one.textContent ?? '')));
+    await this.page.waitForFunction(() => ![...document.querySelectorAll('main .empty')].some((one) => /Loading|불러오는|加载中|読み込み中/.test(one.textContent ?? '')));
   }
 
   async clean(): Promise<void> {

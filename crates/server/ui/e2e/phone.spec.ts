@@ -3,7 +3,7 @@ import { ask, expect, test } from './page';
 
 test.use({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
 
-for (const locale of ['en-US', 'ko-KR'] as const) {
+for (const locale of ['en-US', 'ko-KR', 'zh-CN', 'ja-JP'] as const) {
   test.describe(locale, () => {
     test.use({ locale });
     for (const mode of ['normal', 'hostile'] as const) {

@@ -9,7 +9,7 @@ const VIEWS = [
 const TABS = ['table', 'waterfall', 'sql', 'http', 'error', 'trace', 'logs', 'properties'] as const;
 
 for (const theme of ['light', 'dark'] as const) {
-  for (const locale of ['en-US', 'ko-KR'] as const) {
+  for (const locale of theme === 'light' ? (['en-US', 'ko-KR', 'zh-CN'] as const) : (['en-US', 'ko-KR', 'ja-JP'] as const)) {
     test.describe(`${theme}, ${locale}`, () => {
       test.use({ colorScheme: theme, locale });
 

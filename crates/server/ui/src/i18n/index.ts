@@ -1,18 +1,20 @@
 // Texts by key. A language is one file that has every key of `en`; the compiler and a test see to it.
 
 import { en } from './en';
+import { ja } from './ja';
 import { ko } from './ko';
+import { zh } from './zh';
 
 export type Key = keyof typeof en;
 export type Catalogue = Record<Key, string>;
 export type Params = Record<string, string | number>;
 
-export const CATALOGUES = { en, ko } satisfies Record<string, Catalogue>;
+export const CATALOGUES = { en, ko, zh, ja } satisfies Record<string, Catalogue>;
 export type Language = keyof typeof CATALOGUES;
 export const LANGUAGES = Object.keys(CATALOGUES) as Language[];
 
 /** How each language calls itself. */
-export const LANGUAGE_NAMES: Record<Language, string> = { en: 'English', ko: '한국어' };
+export const LANGUAGE_NAMES: Record<Language, string> = { en: 'English', ko: '한국어', zh: '中文', ja: '日本語' };
 
 /**
  * The text with `{name}` replaced. With a number `n`, English takes the text before `|` for one and the one

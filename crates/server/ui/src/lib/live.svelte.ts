@@ -7,8 +7,8 @@ import { SECOND } from './url';
 /** Frames come every second; this long without one is a lost stream. */
 const SILENCE_MS = 5000;
 const POLL_MS = 5000;
-/** A page in the background lets go of the stream after this long. */
-const HIDDEN_MS = 60_000;
+/** A page in the background lets go of the stream after this long: browsers open six connections to a server, for all pages. */
+const HIDDEN_MS = 10_000;
 
 export type LiveStatus = 'connecting' | 'live' | 'polling' | 'offline' | 'locked';
 
@@ -29,9 +29,12 @@ class Live {
   private lastFrame = performance.now();
   private lastPoll = 0;
   private hiddenSince: number | null = null;
+  /** The stream was let go of: its return is a gap to fill, but nobody's trouble. */
+  private missed = false;
 
   start(): void {
     setInterval(() => this.tick(), 1000);
+    if (document.hidden) this.hiddenSince = performance.now();
     document.addEventListener('visibilitychange', () => {
       this.hiddenSince = document.hidden ? performance.now() : null;
       if (!document.hidden && !this.source) this.connect();
@@ -66,6 +69,8 @@ class Live {
     this.close();
     if (this.status === 'locked') this.status = 'connecting';
     this.lastFrame = performance.now();
+    // Opened in the background: the stream begins when somebody looks.
+    if (document.hidden) return;
     const source = liveStream(this.scope);
     this.source = source;
     source.addEventListener('frame', (event) => this.received(source, event as MessageEvent<string>));
@@ -78,7 +83,8 @@ class Live {
   private received(source: EventSource, event: MessageEvent<string>): void {
     if (source !== this.source) return;
     const frame = JSON.parse(event.data) as LiveFrame;
-    const returned = this.status !== 'live' && this.status !== 'connecting';
+    const returned = this.missed || (this.status !== 'live' && this.status !== 'connecting');
+    this.missed = false;
     this.lastFrame = performance.now();
     this.skew = frame.t - Date.now() * 1000;
     this.now = frame.t;
@@ -94,7 +100,8 @@ class Live {
     this.now = Date.now() * 1000 + this.skew;
     if (this.hiddenSince !== null && performance.now() - this.hiddenSince > HIDDEN_MS) {
       this.close();
-      this.status = 'polling'; // So that the return is a gap to fill.
+      this.missed = true;
+      this.status = 'connecting';
       return;
     }
     if (performance.now() - this.lastFrame > SILENCE_MS) this.lost();

@@ -37,6 +37,8 @@ function frame(t: number, count: number): LiveFrame {
   return { t, meter: meter(t - SECOND, 1), meters: meter(step, count), hits: [[step, 0, count, 0]], active: { ...ACTIVE, t }, lost: 0, services: 1 };
 }
 
+/** Whether somebody looks. */
+let page: { hidden: boolean; changed: () => void; addEventListener: (name: string, listener: () => void) => void };
 let asked: URL[] = [];
 let up = true;
 
@@ -62,7 +64,8 @@ beforeEach(() => {
   asked = [];
   up = true;
   vi.stubGlobal('EventSource', FakeStream);
-  vi.stubGlobal('document', { addEventListener: () => {}, hidden: false });
+  page = { hidden: false, changed: () => {}, addEventListener: (_, listener) => (page.changed = listener) };
+  vi.stubGlobal('document', page);
   vi.stubGlobal('fetch', async (input: string) => answer(input));
 });
 
@@ -135,6 +138,37 @@ describe('the live stream', () => {
     up = true;
     await vi.advanceTimersByTimeAsync(6000);
     expect(live.status).toBe('polling');
+    end();
+  });
+
+  it('lets go in the background, so that other pages get their connections, and fills the gap on return', async () => {
+    const { live, data, end } = await started();
+    FakeStream.all[0]!.say(frame(NOW + SECOND, 7));
+    page.hidden = true;
+    page.changed();
+    await vi.advanceTimersByTimeAsync(120_000);
+    expect(FakeStream.all.every((stream) => stream.readyState === FakeStream.CLOSED)).toBe(true);
+    asked = [];
+    page.hidden = false;
+    page.changed();
+    const back = FakeStream.all.at(-1)!;
+    expect(back.readyState).not.toBe(FakeStream.CLOSED);
+    back.say(frame(NOW + 122 * SECOND, 3));
+    await vi.advanceTimersByTimeAsync(10);
+    expect(live.status).toBe('live');
+    expect(asked.map((url) => url.pathname)).toContain('/api/v1/hitmap');
+    expect(data.points.at(-1)?.count).toBeGreaterThan(0);
+    end();
+  });
+
+  it('does not begin for a page that was opened in the background', async () => {
+    page.hidden = true;
+    const { end } = await started();
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(FakeStream.all).toEqual([]);
+    page.hidden = false;
+    page.changed();
+    expect(FakeStream.all).toHaveLength(1);
     end();
   });
 

@@ -23,9 +23,10 @@ const LEAST_COLUMNS = 5;
 const GAP = 4;
 const MOST = 4;
 
-/** The largest first, at most four. */
+/** The largest ones, in the order of time: they keep their places while the window moves. */
 export function shapesOf(grid: HitGrid): Shape[] {
-  return [...verticals(grid), ...horizontals(grid)].sort((a, b) => b.count - a.count).slice(0, MOST);
+  const largest = [...verticals(grid), ...horizontals(grid)].sort((a, b) => b.count - a.count).slice(0, MOST);
+  return largest.sort((a, b) => a.selection.from - b.selection.from);
 }
 
 function verticals(hits: HitGrid): Shape[] {
