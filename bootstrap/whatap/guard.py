@@ -6,6 +6,8 @@ the application like any other.
 """
 import sys
 
+from . import UNREADABLE, forget_compiled
+
 MAX_FAILURES = 10
 
 HERE = __file__[:max(__file__.rfind('/'), 0)] + '/'
@@ -41,13 +43,21 @@ def ours():
 def _ours(kind, trace):
     if kind is None or not issubclass(kind, Exception) or kind.__module__ != _BUILTIN and kind not in own_errors:
         return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    frame = trace.tb_frame
-    if not frame.f_code.co_filename.startswith(HERE):
+    # An import of ours that fails does so in the interpreter's code.
+    mine = last = trace
+    while last.tb_next is not None:
+        last = last.tb_next
+        if not last.tb_frame.f_code.co_filename.startswith(_IMPORTING):
+            mine = last
+    if not mine.tb_frame.f_code.co_filename.startswith(HERE):
         return False
-    _count(kind, frame, trace.tb_lineno)
+    if mine is not last and issubclass(kind, UNREADABLE):
+        forget_compiled()
+    _count(kind, mine.tb_frame, mine.tb_lineno)
     return True
+
+
+_IMPORTING = '<frozen importlib'
 
 
 def _count(kind, frame, line):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import APPS, Load
+from conftest import APPS, ROOT, Load
 import stack
 from test_faults import accounted
 
@@ -107,6 +107,52 @@ def test_a_ring_on_tmpfs_that_is_cut_does_not_end_the_collector(served):
     assert home.pids("whatap_python") == [collector]
 
 
+JOBS = """
+import sys, time, whatap
+
+@whatap.method_profiling
+def job():
+    return 1
+
+for _ in range(int(sys.argv[1])):
+    job()
+    time.sleep(0.01)
+"""
+
+
+def run_jobs(scene, home, count, *before, python=sys.executable, **more):
+    """A program of so many transactions, under the launcher, which itself is started by another command."""
+    launcher = os.path.join(scene.binaries, "whatap-start-agent")
+    done = subprocess.run(list(before) + [launcher, python, "-c", JOBS, str(count)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=home.environment(WHATAP_APP_NAME="jobs"), timeout=60, **more)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def hook_log(home):
+    path = os.path.join(home.directory, "logs", "whatap-hook.log")
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        return file.read()
+
+
+def test_python_2_gets_such_a_ring_too(served):
+    python = os.path.join(os.environ.get("WHATAP_TEST_ENVS") or os.path.join(ROOT, ".envs"), "instrument-2.7", "bin", "python")
+    if not os.access(python, os.X_OK):
+        pytest.skip("no environment with Python 2.7")
+    home = served.home()
+    run_jobs(served, home, 20, sys.executable, WITHOUT, "memfd_create", python=python)
+    assert served.settled(20) == 20, hook_log(home)
+
+
+def test_a_file_size_limit_ends_neither_the_application_nor_the_collector(served):
+    """`ulimit -f` counts for memory as well: no ring, and a signal that would end whoever asks for one."""
+    home = served.home()
+    run_jobs(served, home, 30, "sh", "-c", 'ulimit -f 64; export PYTHONDONTWRITEBYTECODE=1; exec "$@"', "sh")
+    assert "gives no ring: limit" in hook_log(home)
+    assert home.pids("whatap_python")
+
+
 def test_a_sealed_ring_cannot_be_cut_by_anybody(served):
     """From the application's side, too: its descriptor is the same memory."""
     home = served.home()
@@ -157,6 +203,15 @@ def test_a_full_disk_is_not_noticed_by_the_application_and_losses_are_counted(se
     assert load.broken == 0
     accounted(served, load, app, lost=None)
     assert {row["cause"] for row in served.server.lost_by_cause()["rows"]} == {"disk_full"}
+
+
+@needs_root
+def test_a_full_tmpfs_gives_no_rings_and_kills_nobody(served):
+    """Without memfds, and with a /dev/shm that has no room for one ring."""
+    home = served.home(agent_linger_sec=2)
+    script = 'mount -t tmpfs -o size=128k tmpfs /dev/shm && exec "$@"'
+    run_jobs(served, home, 30, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", sys.executable, WITHOUT, "memfd_create")
+    assert "gives no ring" in hook_log(home)
 
 
 GROUPS = "/sys/fs/cgroup/memory"

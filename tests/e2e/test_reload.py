@@ -86,3 +86,23 @@ def test_the_collectors_own_options_change_with_the_file(served):
     stack.wait_until("the steps of every transaction", lambda: profiles() == 6, 30)
     write(home)
     stack.wait_until("the default again", lambda: profiles() == 0, 30)
+
+
+def test_debug_makes_the_log_tell_more_while_it_is_on(served):
+    home = served.home()
+    app = served.flask(home, workers=1)
+    assert app.get("/") == (200, b"hello")
+
+    def log():
+        directory = os.path.join(home.directory, "logs")
+        found = ""
+        for name in sorted(os.listdir(directory)):
+            if name.startswith("whatap-boot"):
+                with open(os.path.join(directory, name)) as file:
+                    found += file.read()
+        return found
+    worker, = app.workers()
+    write(home, debug="true")
+    stack.wait_until("the options in the log", lambda: "pid %d is told new options" % worker in log(), 30)
+    os.kill(worker, 9)
+    stack.wait_until("the account in the log", lambda: "pid %d ended: 1 transactions, 0 lost" % worker in log(), 30)

@@ -43,7 +43,22 @@ def _start():
         _load()
         start = __import__('whatap._start', None, None, ['start'])
         start.start()
+    except (EOFError, ValueError):
+        _forget_compiled()
     except Exception:
+        pass
+
+
+def _forget_compiled():
+    """Removes compiled files that may have been cut by a full disk, as the package does when it can be read."""
+    import posix
+    here = __file__[:__file__.rindex('/')]
+    directory = here[:here.rindex('/')] + '/__pycache__/'
+    try:
+        for name in posix.listdir(directory):
+            if name.endswith('.pyc'):
+                posix.unlink(directory + name)
+    except OSError:
         pass
 
 
