@@ -119,7 +119,7 @@ def test_options_and_variables_that_are_named_exist():
     options = read("docs", "options.md")
     for option in table(read("docs", "configure.md"), "Option"):
         assert "| %s" % option in options, option
-    others = {"WHATAP_SERVER_DATA_DIR"}
+    others = {"WHATAP_SERVER_DATA_DIR", "WHATAP_BATCH_HOME"}
     for document in ("install.md", "configure.md", "troubleshoot.md", "doctor.md"):
         for variable in set(re.findall(r"\bWHATAP_[A-Z_]+[A-Z]\b", read("docs", document))) - others:
             assert "`%s`" % variable in options, "%s: %s" % (document, variable)

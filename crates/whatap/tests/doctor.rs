@@ -10,6 +10,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use scene::{Did, LICENCE, Scene};
@@ -307,30 +310,49 @@ fn it_meets_the_agent_and_misses_a_stopped_one() {
     find(&examine(&scene, &[]).0, "agent_none");
 }
 
-/// Takes the instance's name and answers each connection's first message, or not at all.
-fn pretend(scene: &Scene, answer: Option<Message>) {
-    let listener = instance::hold(&instance::name(&scene.home())).unwrap();
-    std::thread::spawn(move || {
-        let mut silent = Vec::new();
-        loop {
-            std::thread::sleep(Duration::from_millis(5));
-            let Ok(Some(connection)) = instance::accept(listener.as_fd()) else {
-                continue;
-            };
-            if let Some(answer) = &answer {
-                while matches!(instance::receive(connection.as_fd()), Ok(Received::Nothing)) {}
-                instance::send(connection.as_fd(), answer, &[]).unwrap();
+/// Has an instance's name and answers each connection's first message, or none, until it is dropped.
+struct Pretender {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pretender {
+    fn of(scene: &Scene, answer: Option<Message>) -> Self {
+        let listener = instance::hold(&instance::name(&scene.home())).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            let mut met = Vec::new();
+            while !ends.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+                met.extend(instance::accept(listener.as_fd()).unwrap());
+                for connection in &met {
+                    let said = instance::receive(connection.as_fd()).unwrap();
+                    if let (Received::Message(..), Some(answer)) = (said, &answer) {
+                        instance::send(connection.as_fd(), answer, &[]).unwrap();
+                    }
+                }
             }
-            silent.push(connection);
+        });
+        Self {
+            is_over,
+            thread: Some(thread),
         }
-    });
+    }
+}
+
+impl Drop for Pretender {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
 }
 
 #[test]
 fn an_agent_of_another_version_or_without_an_answer_is_told() {
     let scene = scene();
     let status = Message::new("ok").with("version", "2.9.0").with("pid", 7);
-    pretend(&scene, Some(status));
+    let _older = Pretender::of(&scene, Some(status));
     let (report, status) = examine(&scene, &["--home", scene.home().to_str().unwrap()]);
     assert_eq!(status, 1);
     assert!(
@@ -339,7 +361,7 @@ fn an_agent_of_another_version_or_without_an_answer_is_told() {
             .contains("2.9.0")
     );
     let silent = self::scene();
-    pretend(&silent, None);
+    let _silent = Pretender::of(&silent, None);
     let (report, status) = examine(&silent, &[]);
     assert_eq!(status, 2);
     assert!(fix(&report, "agent_silent").starts_with("whatap-stop-agent --home"));
