@@ -296,6 +296,9 @@ fn nothing_but_a_plain_file_of_a_plain_size_is_read() {
     set(&scene, &["--app_name", "b"])
         .status(73)
         .complains(&["not a regular file"]);
+    set(&scene, &["--print"])
+        .status(65)
+        .complains(&["not a regular file"]);
     fs::remove_file(&conf).unwrap();
     fs::create_dir(&conf).unwrap();
     set(&scene, &["--app_name", "b"])

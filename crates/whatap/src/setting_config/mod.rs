@@ -7,7 +7,6 @@ mod write;
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,7 +71,7 @@ struct Arguments {
     /// Report what is wrong with the configuration
     #[arg(long)]
     check: bool,
-    /// Say nothing when all is well
+    /// Print nothing unless it fails
     #[arg(short, long)]
     quiet: bool,
 }
@@ -162,7 +161,8 @@ fn leave_a_line(files: &Files, failure: &Failure) {
 fn warn_about(config: &Path, changes: &[Change]) {
     if let Ok(meta) = fs::metadata(config)
         && meta.mode() & 0o077 & !0o040 != 0
-        && fs::read(config).is_ok_and(|f| edit::entries(&f).any(|(_, key, _)| is_secret(key)))
+        && let Ok(Some(bytes)) = write::read(config)
+        && edit::entries(&bytes).any(|(_, key, _)| is_secret(key))
     {
         complain(
             PROGRAM,
@@ -186,17 +186,11 @@ fn warn_about(config: &Path, changes: &[Change]) {
 
 /// The file's keys and values as they are written, secrets masked.
 fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
-    let bytes = match fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
-            let message = format!("cannot read {}: {}", file.display(), reason(&error));
-            return Err(Failure {
-                status: UNPARSABLE,
-                message,
-            });
-        }
-    };
+    let bytes = write::read(file).map_err(|error| Failure {
+        status: UNPARSABLE,
+        message: format!("cannot read {}: {}", file.display(), reason(&error)),
+    })?;
+    let bytes = bytes.unwrap_or_default();
     let pairs: Vec<(String, String)> = if is_project {
         project::entries(&String::from_utf8_lossy(&bytes))
     } else {

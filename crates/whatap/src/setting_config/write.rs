@@ -117,7 +117,7 @@ fn make_directory(files: &Files) -> io::Result<()> {
 }
 
 /// The file's bytes; none if there is no file. Nothing that is not a plain file is waited for.
-fn read(target: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read(target: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut options = OpenOptions::new();
     let file = match options
         .read(true)
