@@ -78,7 +78,7 @@ class Faults(sink.Traced):
         logging.getLogger('faults').addHandler(logging.NullHandler())
         logging.getLogger('faults').propagate = False
         expected = self.work()
-        for module, name in (('whatap.tx', 'clock'), ('whatap.tx', '_encoded'), ('whatap.tx', 'get_ident'), ('whatap.tx', '_encode'), ('whatap.errors', 'short'),
+        for module, name in (('whatap.tx', 'clock'), ('whatap.encode', 'any_step'), ('whatap.tx', 'get_ident'), ('whatap.encode', 'transaction'), ('whatap.errors', 'short'),
                              ('whatap.instrument.httpclient', 'describe'), ('whatap.instrument.logging', 'message'), ('whatap.instrument.threads', 'capture')):
             with Broken(module, name):
                 t = tx.begin('GET', '/')

@@ -176,10 +176,10 @@ class Calls(sink.Traced):
             time.sleep(0.01)
 
     def test_more_calls_than_steps_are_kept(self):
-        from whatap import tx
+        from whatap import policy
         with self.transaction() as t:
             connection = httplib.HTTPConnection('127.0.0.1', self.peer.port)
-            for _ in range(tx.MAX_STEPS):
+            for _ in range(policy.max_steps):
                 t.message('m', 't')
             connection.request('GET', '/here')
             connection.getresponse().read()

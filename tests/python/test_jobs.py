@@ -119,7 +119,8 @@ class Program(unittest.TestCase):
         seen = support.run(words, support.environment(launch), cwd=self.directory)
         self.assertEqual(seen, bare)
         self.status = seen[0]
-        return [(frame['path'], frame['error_class'] != '') for frame in self.collector.frames()]
+        found = self.collector.wait(more.pop('count', 1), 1)
+        return [(frame['path'], frame['error_class'] != '') for frame in found]
 
     def test_a_script_is_one_transaction_named_after_it(self):
         self.assertEqual(self.run_('print(1)'), [('nightly.py', False)])
@@ -163,7 +164,7 @@ class Program(unittest.TestCase):
             body = app({'REQUEST_METHOD': 'GET', 'PATH_INFO': '/inside'}, lambda *a: None)
             print(list(body))
             getattr(body, 'close', lambda: None)()
-            ''')
+            ''', count=2)
         self.assertEqual(sorted(paths), [('/inside', False), ('nightly.py', False)])
 
 

@@ -5,7 +5,7 @@ import unittest
 
 from traced import Traced
 import whatap
-from whatap import tx as transactions
+from whatap import policy, trace, tx as transactions
 
 PY2 = sys.version_info[0] == 2
 text = type(u'')
@@ -247,12 +247,12 @@ class Recorded(Traced):
         bad = ['', 'x', 'ff' + good[2:], good + '-x', good.replace('4bf92f3577b34da6a3ce929d0e0e4736', '0' * 32), good[:-3], good.upper(),
                good.replace('00f067aa0ba902b7', '0' * 16), good.replace('-', '_'), '00-' + 'g' * 32 + good[35:], u'\u0660' * 55, 'a' * 100000,
                b'\xff' * 55, 7, None, HostileText(u'x' * 55), good[:35] + ' ' + good[36:], '-' * 55]
-        before = transactions.bad_traceparents
+        before = trace.bad
         for value in bad:
             tx = transactions.begin('GET', '/', traceparent=value, tracestate=value)
             frame = self.ended(tx)
             self.assertEqual((frame['parent'], frame['tracestate']), ('0' * 16, ''), value)
-        self.assertEqual(transactions.bad_traceparents, before + len(bad) - 1)
+        self.assertEqual(trace.bad, before + len(bad) - 1)
         tx = transactions.begin('GET', '/', traceparent='cc' + good[2:] + '-what-the-future-will-be')
         self.assertEqual(self.ended(tx)['parent'], '00f067aa0ba902b7')
 
@@ -278,7 +278,7 @@ class Recorded(Traced):
         self.ended(tx)
 
     def test_a_proxys_word_is_taken_only_from_trusted_ones(self):
-        client_of = transactions._behind(frozenset(['10.0.0.1', '10.0.0.2']), 'X-Forwarded-For')
+        client_of = policy._behind(frozenset(['10.0.0.1', '10.0.0.2']), 'X-Forwarded-For')
         headers = {'HTTP_X_FORWARDED_FOR': '6.6.6.6, 1.2.3.4, 10.0.0.2'}
         self.assertEqual(client_of('10.0.0.1', headers.get), '1.2.3.4')
         self.assertEqual(client_of('9.9.9.9', headers.get), '9.9.9.9')

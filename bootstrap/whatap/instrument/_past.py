@@ -3,7 +3,7 @@ commits when there is a transaction to commit.
 """
 import sys
 
-from .. import tx as transactions
+from .. import encode, policy, tx as transactions
 from .._compat import clock
 from ..guard import guarded
 
@@ -38,13 +38,13 @@ def _fetched(cursor, started, rows, error, statement_of):
 def record(tx, kind, started, ended, value, a, b=None, c=None, error=None):
     """A step of the transaction that began and ended at these times."""
     steps = tx.steps
-    if tx.state != transactions.LIVE or len(steps) >= transactions.MAX_STEPS:
+    if tx.state != transactions.LIVE or len(steps) >= policy.max_steps:
         transactions.cut(tx)
         return
     flags, failure = 0, None
     if error is not None:
         flags, failure = transactions.wire.STEP_FAILED, transactions.errors.short(error)
-    steps.append(transactions._encoded(kind, flags, tx.open, started - tx.start, ended - started, value, 1, 0, a, b, c, failure))
+    steps.append(encode.any_step(kind, flags, tx.open, started - tx.start, ended - started, value, 1, 0, a, b, c, failure))
 
 
 def traced_end_of_work(method, statement, begin):

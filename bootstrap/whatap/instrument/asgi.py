@@ -1,10 +1,10 @@
 """ASGI applications: `@whatap.register_asgi_app`, and what Django's handler shares with it."""
-from .. import tx as transactions
+from .. import policy, tx as transactions
 from ..guard import guarded
 from ..tx import begin
 
 # Before Python 3.7 the requests of one event loop cannot be told apart.
-contexts = hasattr(transactions._context, 'reset')
+contexts = hasattr(transactions.context, 'reset')
 
 _HEADERS = frozenset((b'host', b'user-agent', b'referer', b'traceparent', b'tracestate'))
 
@@ -28,8 +28,8 @@ def begin_request(scope):
             found[key] = value.decode('latin-1')
     path, method, client = scope.get('path'), scope.get('method'), scope.get('client')
     client = client[0] if client else None
-    if transactions.client_of is not None:
-        client = transactions.client_of(client, lambda key: header(scope, key))
+    if policy.client_of is not None:
+        client = policy.client_of(client, lambda key: header(scope, key))
     return begin(
         method if type(method) is str else None, path if type(path) is str else '/', found.get(b'host'), client,
         found.get(b'user-agent'), found.get(b'referer'), found.get(b'traceparent'), found.get(b'tracestate'))

@@ -8,7 +8,8 @@ where C methods were. Django's cursors are a subclass of `Cursor`, hence covered
 """
 import sys
 
-from whatap import guard, hooks, tx as transactions
+from whatap import guard, hooks, statements, tx as transactions
+from whatap._compat import text as text_type
 from whatap.instrument import _past
 
 SYSTEM = 'sqlite'
@@ -93,7 +94,7 @@ MAX_FACTORIES = 100
 
 
 def _cursor_class(base):
-    traced = transactions.traced_execute
+    traced = statements.traced_execute
     execute, executemany, executescript = traced(base.execute), traced(base.executemany), traced(base.executescript)
     fetchmany, fetchall = _past.traced_fetch(base.fetchmany, _fetched), _past.traced_fetch(base.fetchall, _fetched)
     return _subclass(base, (), execute=execute, executemany=executemany, executescript=executescript, fetchmany=fetchmany,
@@ -120,7 +121,7 @@ def _connection_class(base, traced_cursor):
     def __init__(self, *args, **kwargs):
         database = args[0] if args else kwargs.get('database')
         target = database if type(database) in _TEXTS else _path(database)
-        self._whatap = transactions.statements_of(SYSTEM, target)
+        self._whatap = statements.statements_of(SYSTEM, target)
         tx = current()
         if tx is None:
             base_init(self, *args, **kwargs)
@@ -216,7 +217,7 @@ def _asks_itself(base):
     return bool(asked)
 
 
-_TEXTS = (str, transactions.text_type)
+_TEXTS = (str, text_type)
 
 
 def _subclass(base, slots, **methods):

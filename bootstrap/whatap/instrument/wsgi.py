@@ -6,7 +6,7 @@ goes through as the same object; another iterable is followed to its end, by its
 """
 import sys
 
-from whatap import _launch, guard, tx as transactions
+from whatap import _launch, guard, policy, tx as transactions
 from whatap._compat import is_ascii, latin, map, next_of
 
 _begin = transactions.begin_with
@@ -25,7 +25,7 @@ _client_of = None
 
 def _choose(options):
     global _client_of
-    _client_of = transactions.client_of
+    _client_of = policy.client_of
 
 
 _launch.listeners.append(_choose)
