@@ -52,6 +52,21 @@ test.describe('from the home page', () => {
   });
 });
 
+test('what changed against the range before is one click on each statistics page', async ({ page, watched }) => {
+  const { from, to } = pastRange();
+  for (const kind of ['transaction', 'sql', 'error']) {
+    await watched.open('normal', `#/statistics?kind=${kind}&from=${from}&to=${to}`);
+    await page.getByRole('link', { name: 'Compare with before' }).click();
+    await expect(page.getByRole('columnheader', { name: 'Change' })).toHaveAttribute('aria-sort', 'descending');
+    const cells = page.locator('td.change b');
+    await expect(cells.first()).toHaveText(/^[+−±]/);
+    await expect(page.locator('td.change').filter({ hasText: 'was ' }).first()).toBeVisible();
+    await watched.accessible();
+  }
+  await page.getByRole('button', { name: 'Count' }).click();
+  await expect(page.getByRole('columnheader', { name: 'Change' })).toHaveCount(0);
+});
+
 test('a stack that was taken on the way shows the application’s own call', async ({ page, watched }) => {
   await watched.open('normal', '#/transactions?name=%2Freport&aborted=false&r=1h');
   await page.getByRole('row').nth(1).getByRole('link').click();

@@ -326,6 +326,10 @@ export const en = {
   'trace.onlyServices': 'Services only',
 
   'statistics.kinds': 'Statistics of',
+  'statistics.compare': 'Compare with before',
+  'statistics.change': 'Change',
+  'statistics.new': 'new',
+  'statistics.was': 'was {n}× ⌀ {mean}',
   'statistics.search': 'Filter',
   'statistics.share': 'Share of time',
   'statistics.callers': 'Called by',

@@ -328,6 +328,10 @@ export const ja: Catalogue = {
   'trace.onlyServices': 'サービスのみ',
 
   'statistics.kinds': '統計の対象',
+  'statistics.compare': '前の期間と比較',
+  'statistics.change': '変化',
+  'statistics.new': '新規',
+  'statistics.was': '以前 {n}× ⌀ {mean}',
   'statistics.search': '絞り込み',
   'statistics.share': '時間の割合',
   'statistics.callers': '呼び出し元',

@@ -328,6 +328,10 @@ export const ko: Catalogue = {
   'trace.onlyServices': '서비스만',
 
   'statistics.kinds': '통계 종류',
+  'statistics.compare': '이전 구간과 비교',
+  'statistics.change': '변화',
+  'statistics.new': '신규',
+  'statistics.was': '이전 {n}× ⌀ {mean}',
   'statistics.search': '필터',
   'statistics.share': '시간 비율',
   'statistics.callers': '호출한 곳',

@@ -328,6 +328,10 @@ export const zh: Catalogue = {
   'trace.onlyServices': '仅服务',
 
   'statistics.kinds': '统计对象',
+  'statistics.compare': '与之前对比',
+  'statistics.change': '变化',
+  'statistics.new': '新增',
+  'statistics.was': '之前 {n}× ⌀ {mean}',
   'statistics.search': '筛选',
   'statistics.share': '时间占比',
   'statistics.callers': '调用方',
