@@ -1,9 +1,11 @@
 """What happens when a part dies, stops or fills up, with load running.
 
 Each story ends with the identity `ended in the tracer = stored + lost`, no duplicates, and answers equal to a bare run's."""
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -114,6 +116,39 @@ def test_a_killed_worker_leaves_its_requests_as_aborted(served):
     assert [(row["name"], row["method"], row["pid"]) for row in aborted] == [("/slow", "GET", worker)]
     assert served.server.count() == 1 and served.server.count(aborted=True) == 1
     assert served.server.lost() == 0
+
+
+def test_what_a_killed_worker_was_doing_is_told(served):
+    with open(served.path("waiting.py"), "w") as file:
+        file.write(textwrap.dedent("""
+            import sqlite3, time
+            from flask import Flask
+            app = Flask(__name__)
+
+            @app.route('/report')
+            def report():
+                database = sqlite3.connect(':memory:')
+                database.create_function('wait', 1, time.sleep)
+                time.sleep(0.3)
+                return str(database.execute("select wait(20) as revenue, 'secret-4711' as token").fetchall())
+            """))
+    app = stack.Application.gunicorn(sys.executable, served.directory, "waiting:app", served.home(app_name="shop"), workers=1, log=served.path("waiting.log"))
+    served.cleanup.append(app.stop)
+    app.wait()
+    asking = socket.create_connection(("127.0.0.1", app.port), timeout=20)
+    asking.sendall(b"GET /report HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+    row, = stack.wait_until("the statement", lambda: [r for r in served.server.get("/api/v1/active")["rows"] if r["state"] == "sql"], 15)
+    os.kill(row["pid"], signal.SIGKILL)
+    aborted, = stack.wait_until("the aborted request", lambda: served.server.transactions(aborted=True), 15)
+    asking.close()
+    profile = served.server.transaction(aborted["id"])
+    step, = profile["steps"]
+    assert (step["kind"], step["parent"]) == ("sql", None) and step["text"].startswith("select wait(#) as revenue"), step
+    assert "4711" not in json.dumps(profile)
+    # From where the statement began to the death; before it, the application's own code.
+    assert step["start_us"] >= 250_000
+    assert step["start_us"] + step["elapsed_us"] == profile["transaction"]["elapsed_us"]
+    assert profile["transaction"]["sql_us"] == step["elapsed_us"]
 
 
 def test_a_stopped_collector_blocks_nobody(served):
