@@ -136,6 +136,25 @@ def test_the_same_file_gives_the_same_values_everywhere(scene, case):
         assert said
 
 
+@pytest.mark.parametrize("word, expected", [("True", "true"), ("1", "true"), ("yes", "true"), ("on", "true"), ("off", "false")])
+def test_l25_a_truth_value_is_understood_by_every_component(scene, word, expected):
+    home = Home(scene, {"conf": "trace_cpu=%s\n" % word, "env": {"WHATAP_TRANSACTION_STATUS_ERROR_ENABLE": word}})
+    tracers = [home.launch(python, "-c", TRACER) for python in interpreters()]
+    for process in tracers:
+        seen = json.loads(process.communicate(timeout=60)[0].decode("utf-8"))
+        options = seen["options"]
+        assert (options["trace_cpu"], options["transaction_status_error_enable"]) == (expected, expected)
+    options = home.ask(pairs(seen["launch"])["_name"], "options")
+    assert (options["trace_cpu"], options["transaction_status_error_enable"]) == (expected, expected)
+
+
+def test_l24_false_in_the_environment_leaves_debug_off(scene):
+    home = Home(scene, {"env": {"debug": "false", "WHATAP_DEBUG": "false"}})
+    seen = json.loads(home.launch(sys.executable, "-c", TRACER).communicate(timeout=60)[0].decode("utf-8"))
+    assert seen["options"].get("debug", "false") == "false"
+    assert home.ask(pairs(seen["launch"])["_name"], "options")["debug"] == "false"
+
+
 def test_l30_two_files_for_one_process_cannot_happen(scene):
     home = Home(scene, {"env": {"WHATAP_CONFIG": "prod.conf"}, "conf": "profile_step_max_count=7\n"})
     with open(os.path.join(home.directory, "whatap.conf"), "w") as decoy:

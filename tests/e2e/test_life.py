@@ -134,6 +134,24 @@ def test_a_home_that_cannot_be_trusted_or_written_costs_no_transaction(served, w
         assert status.st_uid == USER and status.st_mode & 0o007 == 0, path
 
 
+@root_only
+def test_without_any_safe_place_data_waits_in_memory_and_nothing_is_followed(served):
+    home = home_of(served, USER, 0o777, conf=reports_to(served.server))
+    trap = served.path("trap")
+    os.mkdir(trap)
+    os.chmod(trap, 0o777)
+    os.symlink(trap, home + "/spool")
+    os.symlink(trap, home + "/logs")
+    user = User(served, home, USER)
+    os.chmod(user.runtime, 0o777)
+    shared = "/tmp/whatap-%d" % USER
+    os.symlink(trap, shared)
+    served.cleanup.append(lambda: os.remove(shared))
+    user.traced()
+    assert served.settled(3) == 3
+    assert os.listdir(trap) == []
+
+
 def test_a_missing_home_is_one_line(scene):
     user = User(scene, scene.path("nowhere"))
     did = user.traced()

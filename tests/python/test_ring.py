@@ -45,7 +45,7 @@ class Attaching(Traced):
         self.assertEqual(len(self.ring.queue), 0)
 
     def test_the_request_says_who_asks(self):
-        _launch.take('1;_name=%s;_token=0123456789abcdef0123456789abcdef;!app_name=caf%%C3%%A9' % self.name)
+        _launch.take('1;_name=%s;_token=0123456789abcdef0123456789abcdef;!app_name=caf%%C3%%A9;?profile_step_max_count=7' % self.name)
         self.request()
         self.collector.wait(1)
         said = self.collector.requests[0]
@@ -53,6 +53,9 @@ class Attaching(Traced):
         self.assertEqual(said['token'], '0123456789abcdef0123456789abcdef')
         self.assertTrue(said['runtime'].startswith(('CPython ', 'PyPy ')))
         self.assertTrue(said['launch'].startswith('1%3B_name='), said['launch'])
+        options = _launch.options
+        self.assertEqual((options['app_name'], options['profile_step_max_count']), (u'caf\xe9'.encode('utf-8') if str is bytes else u'caf\xe9', 7))
+        _launch.change({'profile_step_max_count': '1000', 'app_name': ''})
 
     def test_nobody_there_costs_nothing_but_the_bounded_queue(self):
         _launch.take('1;_name=whatap-nobody-is-there')

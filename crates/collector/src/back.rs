@@ -10,7 +10,7 @@ use crate::pipeline::{
 use crate::spool::Limits;
 use crate::uplink::{Settings, State, Uplink};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use whatap_wire::Frame;
@@ -41,7 +41,12 @@ impl Back {
         journal: &Journal,
         now: Now,
     ) -> io::Result<Self> {
-        let spools = home::directory(home, "spool").unwrap_or_else(|_| home.join("spool"));
+        let spools = home::directory(home, "spool").unwrap_or_else(|error| {
+            journal.line(&format!(
+                "no directory is safe for unsent data ({error}); it waits in memory only"
+            ));
+            PathBuf::new()
+        });
         let options = pipeline::Options {
             spools,
             limits: limits(launches.own()),

@@ -28,9 +28,12 @@ pub struct Known {
 }
 
 /// Opens the spools below `root`: one to write to, and those of dead collectors, which only have to be sent.
-/// Never fails: without a disk records wait in memory.
+/// Never fails: without a disk, or without a directory (an empty `root`), records wait in memory.
 pub fn open_all(root: &Path, limits: Limits, now: Now) -> (Spool, Vec<Spool>, Known) {
     let mut known = Known::default();
+    if root.as_os_str().is_empty() {
+        return (Spool::in_memory(limits), Vec::new(), known);
+    }
     if let Err(error) = fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
