@@ -261,6 +261,62 @@ fn a_home_of_another_user_names_both() {
 }
 
 #[test]
+fn a_home_that_we_may_not_write_to_needs_two_directories() {
+    if !is_root() {
+        return;
+    }
+    let scene = scene();
+    chmod(&scene.root(), 0o755);
+    chown(scene.root().join("runtime"), Some(61_001), Some(61_001)).unwrap();
+    let ours = || {
+        let mut command = scene.command(&["whatap-doctor", "--json"]);
+        command.uid(61_001).gid(61_001).env("HOME", "/nonexistent");
+        json(&Did::of("doctor".into(), command.output().unwrap()))
+    };
+    let command = fix(&ours(), "home_not_writable");
+    assert!(
+        command.starts_with("sudo install -d -m 0750 -o 61001 "),
+        "{command}"
+    );
+    apply(&scene, command.trim_start_matches("sudo ")).status(0);
+    let report = ours();
+    find(&report, "home_read_only");
+    let logs = scene.home().join("logs").display().to_string();
+    assert_eq!(find(&report, "place_good")["text"], logs.as_str());
+}
+
+#[test]
+fn logs_left_by_another_user_are_named_and_given_back() {
+    if !is_root() {
+        return;
+    }
+    let scene = scene();
+    let logs = scene.home().join("logs");
+    fs::create_dir(&logs).unwrap();
+    chown(&logs, Some(61_002), Some(61_002)).unwrap();
+    let (report, status) = examine(&scene, &[]);
+    assert_eq!(status, 1);
+    assert_eq!(find(&report, "place_of_another")["id"], "logs");
+    apply(&scene, &fix(&report, "place_of_another")).status(0);
+    let (report, _) = examine(&scene, &[]);
+    assert_eq!(find(&report, "place_good")["text"], logs.to_str().unwrap());
+}
+
+#[test]
+fn a_disk_without_room_for_the_spool_is_a_warning() {
+    let scene = scene();
+    let home = scene.home().display().to_string();
+    let doctor = scene::program("whatap-doctor").display().to_string();
+    // A small disk of its own, seen by this process alone.
+    let line = format!("mount -t tmpfs -o size=1m none {home} && exec {doctor} --json");
+    let seen = scene.run(&["unshare", "-m", "sh", "-c", &line]);
+    if !is_root() || seen.stdout.is_empty() {
+        return;
+    }
+    assert_eq!(find(&json(&seen), "spool_disk_short")["state"], "warning");
+}
+
+#[test]
 fn a_configuration_that_we_may_not_read_is_a_failure() {
     if !is_root() {
         return;

@@ -272,12 +272,7 @@ impl Spool {
 
     /// Free and all bytes of the file system that the spool lies on.
     pub fn space(&self) -> Option<(u64, u64)> {
-        let stat = nix::sys::statvfs::statvfs(&self.disk.as_ref()?.dir).ok()?;
-        let unit = stat.fragment_size();
-        Some((
-            unit.saturating_mul(stat.blocks_available()),
-            unit.saturating_mul(stat.blocks()),
-        ))
+        space_at(&self.disk.as_ref()?.dir)
     }
 
     // ---- age
@@ -330,6 +325,23 @@ impl Spool {
         }
         fs::remove_dir(&dir)
     }
+}
+
+/// Would a spool here, which need not be there yet, have no room to grow?
+pub fn is_disk_short(place: &Path) -> bool {
+    let existing = place.ancestors().find(|above| above.exists());
+    let space = existing.and_then(space_at);
+    space.is_some_and(|(free, all)| is_low(free, all))
+}
+
+/// Free and all bytes.
+fn space_at(place: &Path) -> Option<(u64, u64)> {
+    let stat = nix::sys::statvfs::statvfs(place).ok()?;
+    let unit = stat.fragment_size();
+    Some((
+        unit.saturating_mul(stat.blocks_available()),
+        unit.saturating_mul(stat.blocks()),
+    ))
 }
 
 /// Below max(5 %, 1 GiB) of free space nothing of ours grows.

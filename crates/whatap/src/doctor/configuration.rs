@@ -198,7 +198,8 @@ fn readable(file: &Path) -> Option<Fix> {
         format!("chmod u+r {file}")
     } else {
         let group = nix::unistd::getegid();
-        format!("sudo chgrp {group} {file} && sudo chmod g+r {file}")
+        let [chgrp, chmod] = [format!("chgrp {group} {file}"), format!("chmod g+r {file}")];
+        format!("{} && {}", shell::as_root(&chgrp), shell::as_root(&chmod))
     }))
 }
 

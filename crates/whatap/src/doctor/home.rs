@@ -48,50 +48,64 @@ impl Examination {
         let us = geteuid().as_raw();
         let shown = home.display().to_string();
         let (owner, runs) = (shell::user(meta.uid()), shell::user(us));
+        let places = [home.join("logs"), home.join("spool")];
         if let Some(weak) = trust::weak_spot_of_home(home, us) {
             let (words, fix) = weakness(home, &weak, us);
             self.findings.warning("home", words, fix);
-        } else if eaccess(home, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
-            // The home may stay as it is: two directories in it are enough.
-            let command = format!(
-                "sudo install -d -m 0750 -o {} {} {}",
-                shell::owner(us),
-                shell::path(&home.join("logs")),
-                shell::path(&home.join("spool"))
-            );
-            let words = Say::HomeNotWritable.with([&shown, &owner, &runs]);
-            // Elsewhere is good too, unless the directories are there and belong to others.
-            if self.writes_elsewhere(home) {
-                self.findings.warning("home", words, Fix::Command(command));
-            } else {
-                self.findings.good("home", words);
-            }
-        } else {
+        } else if eaccess(home, AccessFlags::W_OK | AccessFlags::X_OK).is_ok() {
             let words = Say::HomeGood.with([&shown, &self.home_from(), &owner, &runs]);
             self.findings.good("home", words);
+        } else if places.iter().all(|place| is_ours(place, us)) {
+            let words = Say::HomeReadOnly.with([&shown, &owner, &runs]);
+            self.findings.good("home", words);
+        } else {
+            // The home may stay as it is: two directories in it are enough.
+            let [logs, spool] = places.each_ref().map(|place| shell::path(place));
+            let user = shell::owner(us);
+            let command = format!("install -d -m 0750 -o {user} {logs} {spool}");
+            let words = Say::HomeNotWritable.with([&shown, &owner, &runs]);
+            let fix = Fix::Command(shell::as_root(&command));
+            self.findings.warning("home", words, fix);
         }
-    }
-
-    fn writes_elsewhere(&self, home: &Path) -> bool {
-        let planned = whatap_collector::home::planned(home, "logs");
-        planned.is_ok_and(|logs| !logs.starts_with(home))
     }
 
     /// Where logs and spool are.
     fn places(&mut self, home: &Path) {
         let spool = whatap_collector::home::planned(home, "spool");
-        for (id, place) in [("logs", self.log_directory()), ("spool", spool)] {
+        let wanted_logs = self.options.files.logs.clone();
+        let wanted_logs = wanted_logs.unwrap_or_else(|| home.join("logs"));
+        let places = [
+            ("logs", wanted_logs, self.log_directory()),
+            ("spool", home.join("spool"), spool),
+        ];
+        for (id, wanted, place) in places {
             match place {
-                Ok(place) => {
-                    let words = Say::PlaceGood.with([&place.display()]);
-                    self.findings.good(id, words);
-                }
+                Ok(place) => self.place(id, &wanted, &place),
                 Err(error) => {
                     let words = Say::PlaceNone.with([&reason(&error)]);
                     self.findings.failure(id, words, Say::FixPlace.fix());
                 }
             }
         }
+    }
+
+    fn place(&mut self, id: &'static str, wanted: &Path, place: &Path) {
+        let us = geteuid().as_raw();
+        let (shown, runs) = (place.display(), shell::user(us));
+        if let (true, Ok(meta)) = (place != wanted, fs::symlink_metadata(wanted))
+            && meta.uid() != us
+        {
+            let owner = shell::user(meta.uid());
+            let words = Say::PlaceOfAnother.with([&wanted.display(), &owner, &runs, &shown]);
+            let command = format!("chown -R {} {}", shell::owner(us), shell::path(wanted));
+            let fix = Fix::Command(shell::as_root(&command));
+            return self.findings.warning(id, words, fix);
+        }
+        if id == "spool" && whatap_collector::spool::is_disk_short(place) {
+            let words = Say::SpoolDiskShort.with([&shown]);
+            return self.findings.warning(id, words, Say::FixDiskShort.fix());
+        }
+        self.findings.good(id, Say::PlaceGood.with([&shown]));
     }
 
     pub(super) fn log_directory(&self) -> io::Result<PathBuf> {
@@ -121,8 +135,12 @@ fn weakness(home: &Path, weak: &Path, us: u32) -> (Words, Fix) {
     };
     let (owner, runs) = (shell::user(meta.uid()), shell::user(us));
     if meta.uid() == us || meta.uid() == 0 {
-        let sudo = if meta.uid() == us { "" } else { "sudo " };
-        let command = format!("{sudo}chmod go-w {}", shell::path(weak));
+        let command = format!("chmod go-w {}", shell::path(weak));
+        let command = if meta.uid() == us {
+            command
+        } else {
+            shell::as_root(&command)
+        };
         return (Say::HomeOpen.with([&shown, &owner]), Fix::Command(command));
     }
     let words = Say::HomeOfAnother.with([&shown, &owner, &runs]);
@@ -131,7 +149,7 @@ fn weakness(home: &Path, weak: &Path, us: u32) -> (Words, Fix) {
         let owner = shell::quoted(&owner);
         format!("sudo -u {owner} whatap-doctor --home {}", shell::path(home))
     } else {
-        format!("sudo chown {} {}", shell::owner(us), shell::path(weak))
+        shell::as_root(&format!("chown {} {}", shell::owner(us), shell::path(weak)))
     };
     (words, Fix::Command(command))
 }
@@ -142,6 +160,12 @@ fn as_root_above(path: &Path, command: String) -> String {
     if parent.is_some_and(|parent| eaccess(parent, AccessFlags::W_OK).is_ok()) {
         command
     } else {
-        format!("sudo {command}")
+        shell::as_root(&command)
     }
+}
+
+/// A directory of ours that we may write to.
+fn is_ours(place: &Path, us: u32) -> bool {
+    fs::symlink_metadata(place).is_ok_and(|meta| meta.is_dir() && meta.uid() == us)
+        && eaccess(place, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }

@@ -1,8 +1,7 @@
 //! Which Python a command runs in, without running it.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use whatap_conf::Env;
@@ -11,7 +10,6 @@ use crate::program::{Program, is_python};
 
 const OLDEST: [(u32, u32); 2] = [(2, 7), (3, 3)];
 const NEWEST_TESTED: (u32, u32) = (3, 13);
-const MAX_HEAD: u64 = 4096;
 
 pub(super) struct Python {
     pub(super) path: PathBuf,
@@ -31,24 +29,9 @@ pub(super) enum Support {
 impl Python {
     /// The interpreter of this program: itself, or the one in the script's first line.
     pub(super) fn of(program: &Program, path: Option<&OsStr>) -> Option<Self> {
-        let name = program.path.file_name()?;
-        if is_python(name) {
-            return Some(Self::at(&program.path, program.python_flag_that_hides_us()));
-        }
-        let words = first_line(&program.path)?;
-        let interpreter = Path::new(words.first()?);
-        if !is_python(interpreter.file_name()?) {
-            return None;
-        }
-        let arguments = program.argv.iter().skip(1).cloned();
-        let argv: Vec<OsString> = words
-            .iter()
-            .cloned()
-            .chain([program.path.clone().into()])
-            .chain(arguments)
-            .collect();
-        let whole = Program::find(&argv, path).ok()?;
-        Some(Self::at(&whole.path, whole.python_flag_that_hides_us()))
+        let started = program.as_started(path);
+        is_python(started.path.file_name()?)
+            .then(|| Self::at(&started.path, started.python_flag_that_hides_us()))
     }
 
     fn at(path: &Path, hiding_flag: Option<char>) -> Self {
@@ -89,35 +72,6 @@ impl Python {
 fn is_ours(file: &Path) -> bool {
     file.parent()
         .is_some_and(|dir| dir.ends_with("whatap/bootstrap"))
-}
-
-/// The words behind `#!`, `env` left out, long ones found where pip hides them.
-fn first_line(script: &Path) -> Option<Vec<OsString>> {
-    let mut head = String::new();
-    let file = File::open(script).ok()?;
-    let mut bytes = Vec::new();
-    file.take(MAX_HEAD).read_to_end(&mut bytes).ok()?;
-    head.push_str(&String::from_utf8_lossy(&bytes));
-    let mut lines = head.lines();
-    let words: Vec<&str> = lines
-        .next()?
-        .strip_prefix("#!")?
-        .split_whitespace()
-        .collect();
-    let words = match words.as_slice() {
-        [env, rest @ ..] if env.ends_with("/env") => {
-            let skip = |word: &&&str| **word == "-S" || word.contains('=');
-            rest.iter().skip_while(skip).copied().collect()
-        }
-        // A path that is too long for the kernel or holds a blank.
-        [shell] if shell.ends_with("/sh") => {
-            let line = lines.next()?.strip_prefix("'''exec'")?.trim();
-            let line = line.split("\"$0\"").next()?.trim();
-            vec![line.trim_matches('"')]
-        }
-        words => words.to_vec(),
-    };
-    Some(words.into_iter().map(OsString::from).collect())
 }
 
 /// From its name, or the files around it.

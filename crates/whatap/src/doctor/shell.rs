@@ -16,6 +16,15 @@ pub(super) fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
+/// A command that only root may run, as we have to type it.
+pub(super) fn as_root(command: &str) -> String {
+    if nix::unistd::geteuid().is_root() {
+        command.to_owned()
+    } else {
+        format!("sudo {command}")
+    }
+}
+
 /// The user's name, or the number where it has none.
 pub(super) fn user(uid: u32) -> String {
     let found = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));

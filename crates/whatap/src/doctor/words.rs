@@ -130,11 +130,15 @@ catalogue! {
     HomeIsMade: "{0} is made at the first start", "{0} 디렉터리는 처음 시작할 때 만들어집니다";
     HomeMissing: "{0}: {1}; applications run untraced", "{0}: {1}; 애플리케이션은 추적 없이 실행됩니다";
     HomeNotDirectory: "{0} is not a directory; applications run untraced", "{0} 경로가 디렉터리가 아닙니다. 애플리케이션은 추적 없이 실행됩니다";
-    HomeNotWritable: "{0} belongs to {1} and {2} cannot write there; that is fine, logs and spool go elsewhere", "{0} 디렉터리의 소유자는 {1}이고 {2} 사용자는 쓸 수 없습니다. 문제는 없으며 로그와 스풀은 다른 곳에 저장됩니다";
+    HomeNotWritable: "{0} belongs to {1} and {2} cannot write there; logs and unsent data are elsewhere, where a restart of the host may remove them", "{0} 디렉터리의 소유자는 {1}이고 {2} 사용자는 쓸 수 없습니다. 로그와 미전송 데이터는 다른 곳에 있으며 호스트를 다시 시작하면 사라질 수 있습니다";
+    HomeReadOnly: "{0} belongs to {1} and {2} cannot write there; logs and spool are in directories that it can write to", "{0} 디렉터리의 소유자는 {1}이고 {2} 사용자는 쓸 수 없습니다. 로그와 스풀은 쓸 수 있는 디렉터리에 있습니다";
     HomeOpen: "others than {1} can write to {0}; nothing in the home is trusted, logs and spool go elsewhere", "{0} 디렉터리에 소유자({1})가 아닌 사용자도 쓸 수 있습니다. 홈을 신뢰하지 않으며 로그와 스풀은 다른 곳에 저장됩니다";
     HomeOfAnother: "{0} belongs to {1}, this is {2}; logs and spool go elsewhere", "{0} 디렉터리의 소유자는 {1}이고 현재 사용자는 {2}입니다. 로그와 스풀은 다른 곳에 저장됩니다";
     HomeUnknown: "{0} cannot be examined", "{0} 경로를 확인할 수 없습니다";
     PlaceGood: "{0}", "{0}";
+    PlaceOfAnother: "{0} belongs to {1}, this is {2}; used instead: {3}", "{0} 디렉터리의 소유자는 {1}이고 현재 사용자는 {2}입니다. 대신 {3} 디렉터리를 사용합니다";
+    SpoolDiskShort: "{0}: less than 5 % or 1 GiB of the disk is free; what the server does not take is not kept there", "{0}: 디스크의 여유 공간이 5% 또는 1GiB보다 적어 서버가 받지 못한 데이터를 보관하지 않습니다";
+    FixDiskShort: "make room on that disk, or put the home on another one", "디스크 공간을 확보하거나 홈을 다른 디스크로 옮기세요";
     PlaceNone: "there is no place that is ours alone: {0}", "이 사용자만 쓸 수 있는 위치가 없습니다: {0}";
     FixOtherHome: "name a directory with --home or WHATAP_HOME", "--home 또는 WHATAP_HOME으로 디렉터리를 지정하세요";
     FixPlace: "make the home, XDG_RUNTIME_DIR or /tmp writable for this user", "홈, XDG_RUNTIME_DIR, /tmp 중 하나를 이 사용자가 쓸 수 있게 하세요";
