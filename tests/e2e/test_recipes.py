@@ -47,7 +47,7 @@ class Kitchen:
         installed = "/opt/venv/lib/python3/site-packages/whatap"
         if installed in text:
             text = text.replace(installed, self.package())
-        for found, ours in [("/opt/venv/bin/whatap-", self.scene.binaries + "/whatap-"), ("/opt/venv", os.path.dirname(BIN)), ("/var/lib/whatap/shop", self.home.directory), ("/srv/shop", self.srv),
+        for found, ours in [("/opt/venv/bin/whatap", self.scene.binaries + "/whatap"), ("/opt/venv", os.path.dirname(BIN)), ("/var/lib/whatap/shop", self.home.directory), ("/srv/shop", self.srv),
                             ("127.0.0.1:8000", "127.0.0.1:%d" % self.port), ("--port 8000", "--port %d" % self.port),
                             ("127.0.0.1:6600", "127.0.0.1:%d" % self.scene.server.agents_port), (LICENCE, self.scene.server.licence)]:
             text = text.replace(found, ours)
@@ -236,14 +236,34 @@ def settings_of(unit):
     return dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
 
 
-def test_systemd_takes_the_unit(served):
+UNITS = {"systemd": "shop.service", "whatap-agent@.service": "whatap-agent@.service"}
+
+
+@pytest.mark.parametrize("recipe", UNITS)
+def test_systemd_takes_the_unit(served, recipe):
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze")
     kitchen = Kitchen(served)
-    unit = kitchen.file("shop.service", kitchen.filled_in("systemd"))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    about = [line for line in done.stdout.decode().splitlines() if "shop.service" in line]
+    unit = kitchen.file(UNITS[recipe], kitchen.filled_in(recipe))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit.replace("@.", "@shop.")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    about = [line for line in done.stdout.decode().splitlines() if kitchen.srv in line or UNITS[recipe].split("@")[0] in line]
     assert (done.returncode, about) == (0, []), done.stdout.decode()
+
+
+def test_systemd_with_one_agent_for_the_host(served):
+    """An application joins the unit's agent and leaves it running; TERM ends it, everything sent."""
+    kitchen = Kitchen(served)
+    unit = settings_of(kitchen.filled_in("whatap-agent@.service").replace("/var/lib/whatap/%i", kitchen.home.directory))
+    agent = subprocess.Popen(shlex.split(unit["ExecStart"]), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"})
+    served.cleanup.append(agent.kill)
+    stack.wait_until("the agent", lambda: any(" started" in kitchen.printed(log) for log in glob.glob(kitchen.home.directory + "/logs/*.log")), 20)
+    app = kitchen.shell("gunicorn")
+    assert kitchen.home.pids("whatap_python") == [agent.pid]
+    kitchen.serves(app)
+    assert agent.poll() is None
+    agent.terminate()
+    assert agent.wait(30) == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
