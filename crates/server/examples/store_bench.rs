@@ -3,6 +3,9 @@
 //! With `live` as second argument nothing is flushed by hand and every transaction keeps its six steps:
 //! that is a server under load, and its peak of memory counts.
 //!
+//! With `month` the transactions are spread over thirty days, a segment for each hour, and traces of any age are looked up
+//! by a server that has just been started.
+//!
 //! Synthetic transactions of one day (500 names, 8 instances, log-normal times, 1 in 50 fails, every
 //! tenth keeps six steps) go through the engine as an intake would send them; then the queries of
 //! the dashboard are asked. Prints rows per second and core, bytes per row and step, query times,
@@ -27,13 +30,11 @@ fn main() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(1_000_000);
     let dir = std::env::temp_dir().join(format!("store-bench-{}", std::process::id()));
-    let live = std::env::args().nth(2).is_some_and(|a| a == "live");
-    let done = std::panic::catch_unwind(|| {
-        if live {
-            load(&dir, rows)
-        } else {
-            run(&dir, rows)
-        }
+    let mode = std::env::args().nth(2).unwrap_or_default();
+    let done = std::panic::catch_unwind(|| match mode.as_str() {
+        "live" => load(&dir, rows),
+        "month" => month(&dir, rows),
+        _ => run(&dir, rows),
     });
     std::fs::remove_dir_all(&dir).ok();
     if done.is_err() {
@@ -43,12 +44,7 @@ fn main() {
 
 fn run(dir: &Path, rows: u64) {
     let begin = now_us() - DAY_US;
-    let options = Options {
-        floor_bytes: 0,
-        floor_percent: 0,
-        ..Options::default()
-    };
-    let engine = Engine::open(dir, options).expect("opens");
+    let engine = Engine::open(dir, free()).expect("opens");
     let mut random = Random(7);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -104,12 +100,7 @@ fn run(dir: &Path, rows: u64) {
 
 /// Only the limits of the engine decide when something is flushed.
 fn load(dir: &Path, rows: u64) {
-    let options = Options {
-        floor_bytes: 0,
-        floor_percent: 0,
-        ..Options::default()
-    };
-    let engine = Engine::open(dir, options).expect("opens");
+    let engine = Engine::open(dir, free()).expect("opens");
     let mut random = Random(7);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -137,6 +128,64 @@ fn load(dir: &Path, rows: u64) {
         memory_mb("VmRSS:"),
         memory_mb("VmHWM:")
     );
+}
+
+/// Lookups by id among the segments of thirty days.
+fn month(dir: &Path, rows: u64) {
+    let begin = now_us() - 30 * DAY_US;
+    let hours = 30 * 24;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let mut random = Random(7);
+    let mut traces = Vec::new();
+    let engine = Engine::open(dir, free()).expect("opens");
+    for hour in 0..hours {
+        let at = begin + hour * 3_600_000_000;
+        for first in (0..rows / hours as u64).step_by(BATCH as usize) {
+            // A day's worth of spreading is more than an hour's: only the rows count here.
+            let mut batch = batch(&mut random, at, first, first + BATCH, u64::MAX);
+            batch.received_us = at;
+            traces.push(batch.transactions[0].trace_id);
+            runtime.block_on(engine.append(batch)).expect("stores");
+        }
+        assert!(engine.flush());
+    }
+    drop(engine);
+    let opening = Instant::now();
+    let engine = Engine::open(dir, free()).expect("opens");
+    println!(
+        "{rows} transactions in {} segments, opened in {} ms",
+        engine.storage().expect("tells").segments,
+        opening.elapsed().as_millis()
+    );
+    let mut cpu: Vec<Duration> = Vec::new();
+    let mut clock: Vec<Duration> = Vec::new();
+    for number in 0..60 {
+        let trace = traces[(number * 7_919) % traces.len()];
+        let (begun, ran) = (Instant::now(), thread_cpu());
+        assert!(engine.trace(trace).expect("asks").is_some());
+        clock.push(begun.elapsed());
+        cpu.push(thread_cpu() - ran);
+    }
+    for (what, mut times) in [("by the clock", clock), ("of CPU", cpu)] {
+        let first = times[0];
+        times.sort_unstable();
+        println!(
+            "trace by id, a new one each time: {} first, {} median, {} worst {what}",
+            shown(first),
+            shown(times[times.len() / 2]),
+            shown(times[times.len() - 1])
+        );
+    }
+}
+
+fn free() -> Options {
+    Options {
+        floor_bytes: 0,
+        floor_percent: 0,
+        ..Options::default()
+    }
 }
 
 fn ask(engine: &Engine, begin: i64, rows: u64, random: &mut Random) {

@@ -4,6 +4,7 @@
 //! one of columns in memory, `merge.rs` one of several, `table.rs` is Parquet (`docs/storage.md` §4).
 
 pub(crate) mod merge;
+mod pieces;
 mod read;
 pub(crate) mod schema;
 pub(crate) mod table;

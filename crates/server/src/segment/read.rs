@@ -1,6 +1,7 @@
 //! A segment that can be asked. Files are opened when needed and verified once before the first row
 //! of them is believed.
 
+use super::pieces::Pieces;
 use super::schema::{
     APART, APART_COLUMNS, LOG, LOG_COLUMNS, LOST, LOST_COLUMNS, METER, METER_COLUMNS, METRIC,
     MINUTE, RESOURCE, RESOURCE_COLUMNS, STAT, STAT_COLUMNS, TEXT, TEXT_COLUMNS, TX, TX_COLUMNS,
@@ -30,6 +31,8 @@ pub(crate) struct Segment {
     units: Vec<u32>,
     /// Of each file: not looked at, sound, damaged.
     states: HashMap<&'static str, AtomicU8>,
+    /// Of each file that is verified in parts.
+    pieces: HashMap<&'static str, Arc<Pieces>>,
     names: Arc<NameCache>,
     /// Replaced or too old: removed from disk when the last query has let go of it.
     obsolete: AtomicBool,
@@ -44,8 +47,13 @@ impl Segment {
         names: Arc<NameCache>,
     ) -> Result<Self, PartError> {
         let dir = segments.join(dir_name(manifest.id));
+        let pieces = FILES.iter().filter_map(|&file| {
+            let info = manifest.files.get(file)?;
+            Some((file, Pieces::new(info.bytes, &info.pieces)?))
+        });
         let mut segment = Self {
             dir,
+            pieces: pieces.collect(),
             manifest,
             resources: Vec::new(),
             units: Vec::new(),
@@ -102,6 +110,7 @@ impl Segment {
                 .iter()
                 .map(|(&file, state)| (file, AtomicU8::new(state.load(Ordering::Relaxed))))
                 .collect(),
+            pieces: self.pieces.clone(),
             names: self.names.clone(),
             obsolete: AtomicBool::new(false),
             remove_files: Mutex::new(Vec::new()),
@@ -117,7 +126,8 @@ impl Segment {
         let Some(path) = self.verified(file)? else {
             return Ok(None);
         };
-        Table::open(&path, file, columns).map(Some)
+        let pieces = self.pieces.get(file).cloned();
+        Table::open(&path, file, columns, pieces).map(Some)
     }
 
     pub(crate) fn blocks(&self) -> Result<Option<BlockFile>, PartError> {
@@ -188,6 +198,8 @@ impl Segment {
         match state.load(Ordering::Relaxed) {
             SOUND => Ok(Some(path)),
             DAMAGED => Ok(None),
+            // What is read of it is verified then.
+            _ if self.pieces.contains_key(file) => Ok(Some(path)),
             _ if is_sound(&path, info)? => {
                 state.store(SOUND, Ordering::Relaxed);
                 Ok(Some(path))

@@ -1,6 +1,7 @@
 //! Parquet files of plain columns: what is written, what is read, and bloom filters that are asked
-//! without opening the file for good. The only module that knows the crate `parquet`.
+//! without opening the file for good. This module and `pieces` are the only ones that know the crate `parquet`.
 
+use super::pieces::{PieceCrcs, PieceFile, Pieces};
 use crate::part::PartError;
 use parquet::basic::{
     Compression, ConvertedType, Encoding, Repetition, Type as Physical, ZstdLevel,
@@ -93,6 +94,9 @@ impl Values {
 pub(crate) struct FileInfo {
     pub(crate) bytes: u64,
     pub(crate) crc: u32,
+    /// CRCs of its pieces: of tables, which are read in parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pieces: Vec<u32>,
     #[serde(default)]
     pub(crate) groups: Vec<Group>,
 }
@@ -172,6 +176,7 @@ impl TableWriter {
     pub(crate) fn finish(mut self, path: &Path) -> io::Result<FileInfo> {
         let metadata = self.writer.finish().map_err(io_error)?;
         let (bytes, crc) = self.writer.inner().finish()?;
+        let pieces = self.writer.inner().pieces.finish();
         let reader = File::open(path)?;
         for (group, meta) in self.groups.iter_mut().zip(metadata.row_groups()) {
             for (column, meta) in self.columns.iter().zip(meta.columns()) {
@@ -184,6 +189,7 @@ impl TableWriter {
         Ok(FileInfo {
             bytes,
             crc,
+            pieces,
             groups: self.groups,
         })
     }
@@ -281,7 +287,7 @@ impl Bloom {
 
 /// An open table.
 pub(crate) struct Table {
-    reader: SerializedFileReader<File>,
+    reader: SerializedFileReader<PieceFile>,
     name: &'static str,
     columns: &'static [Column],
 }
@@ -306,6 +312,7 @@ impl Table {
         path: &Path,
         name: &'static str,
         columns: &'static [Column],
+        pieces: Option<Arc<Pieces>>,
     ) -> Result<Self, PartError> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -313,6 +320,7 @@ impl Table {
             }
             other => other?,
         };
+        let file = PieceFile::new(file, pieces)?;
         let reader = SerializedFileReader::new(file).map_err(|e| part_error(e, name))?;
         Ok(Self {
             reader,
@@ -465,13 +473,11 @@ fn io_error(error: ParquetError) -> io::Error {
 }
 
 fn part_error(error: ParquetError, name: &'static str) -> PartError {
-    match error {
-        ParquetError::External(inner) if inner.is::<io::Error>() => {
-            match inner.downcast::<io::Error>() {
-                Ok(io) => PartError::Io(*io),
-                Err(_) => PartError::Damaged(name),
-            }
-        }
+    let ParquetError::External(inner) = error else {
+        return PartError::Damaged(name);
+    };
+    match inner.downcast::<io::Error>() {
+        Ok(io) if io.kind() != io::ErrorKind::InvalidData => PartError::Io(*io),
         _ => PartError::Damaged(name),
     }
 }
@@ -481,6 +487,7 @@ pub(crate) struct CrcFile {
     file: File,
     bytes: u64,
     crc: crc32fast::Hasher,
+    pieces: PieceCrcs,
 }
 
 impl CrcFile {
@@ -494,6 +501,7 @@ impl CrcFile {
             file,
             bytes: 0,
             crc: crc32fast::Hasher::new(),
+            pieces: PieceCrcs::default(),
         })
     }
 
@@ -508,6 +516,7 @@ impl Write for CrcFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.crc.update(&bytes[..written]);
+        self.pieces.update(&bytes[..written]);
         self.bytes += written as u64;
         Ok(written)
     }
@@ -650,7 +659,13 @@ mod tests {
         let path = dir.path().join("t.parquet");
         let info = write(&path, 2, 50_000);
         assert!(is_sound(&path, &info).expect("reads"));
-        let table = Table::open(&path, "t.parquet", &COLUMNS).expect("opens");
+        let table = Table::open(
+            &path,
+            "t.parquet",
+            &COLUMNS,
+            Pieces::new(info.bytes, &info.pieces),
+        )
+        .expect("opens");
         assert_eq!((table.groups(), table.rows(1)), (2, 50_000));
         let all = table.i64(1, "time", Pick::All).expect("reads");
         assert_eq!((all.len(), all[0], all[49_999]), (50_000, 150_000, 299_997));

@@ -139,7 +139,7 @@ impl Draft {
         let info = FileInfo {
             bytes,
             crc,
-            groups: Vec::new(),
+            ..FileInfo::default()
         };
         self.manifest.files.insert(name.to_owned(), info);
         Ok(())
