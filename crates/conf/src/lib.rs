@@ -16,6 +16,7 @@ mod env;
 mod files;
 mod finding;
 mod launch;
+mod layers;
 pub mod licence;
 mod nearest;
 mod object_name;
