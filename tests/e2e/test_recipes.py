@@ -367,7 +367,8 @@ def test_upstart(served):
     kitchen.serves(app)
 
 
-def test_celery_prefork(served):
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
+def test_celery(served, pool):
     kitchen = Kitchen(served)
     kitchen.file("jobs.py", textwrap.dedent("""
         import celery
@@ -391,18 +392,21 @@ def test_celery_prefork(served):
     for name in ("queue", "results", "control"):
         os.mkdir(os.path.join(kitchen.srv, name))
     env = kitchen.environment(C_FORCE_ROOT="1", PYTHONWARNINGS="ignore")
-    app = kitchen.shell("celery", env=env, wait=False)
+    app = kitchen.shell("celery", " --pool " + pool, env=env, wait=False)
     sent = textwrap.dedent("""
         import jobs
-        results = [jobs.add.delay(number, 1) for number in range(10)] + [jobs.fail.delay(), jobs.long.delay()]
+        results = [jobs.add.delay(number, 1) for number in range(10)] + [task.delay() for task in (%s)]
         print([result.get(timeout=60, propagate=False) for result in results])
-        """)
+        """ % ("jobs.fail, jobs.long" if pool == "prefork" else "jobs.fail,"))
     answer = subprocess.run([sys.executable, "-c", sent], cwd=kitchen.srv, env=env, stdout=subprocess.PIPE, check=True, timeout=90).stdout.decode()
-    assert answer.startswith("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, KeyError('no such order'), SoftTimeLimitExceeded("), answer
+    assert answer.startswith("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, KeyError('no such order')"), answer
+    # Only processes can be interrupted.
+    limited = int(pool == "prefork")
+    assert answer.count("SoftTimeLimitExceeded") == limited
     app.stop(60)
-    kitchen.stored(12, stdout=None)
+    kitchen.stored(11 + limited, stdout=None)
     assert "whatap" not in kitchen.printed().replace(served.directory, "")
-    assert {name: served.server.count(name=name) for name in ("jobs.add", "jobs.fail", "jobs.long")} == {"jobs.add": 10, "jobs.fail": 1, "jobs.long": 1}
+    assert [served.server.count(name=name) for name in ("jobs.add", "jobs.fail", "jobs.long")] == [10, 1, limited]
     error = served.server.transaction(served.server.transactions(name="jobs.fail")[0]["id"])["error"]
     assert (error["class"], error["frames"][-1]["function"]) == ("KeyError", "fail")
 
