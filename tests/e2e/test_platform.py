@@ -211,7 +211,7 @@ def test_a_full_tmpfs_gives_no_rings_and_kills_nobody(served):
     home = served.home(agent_linger_sec=2)
     script = 'mount -t tmpfs -o size=128k tmpfs /dev/shm && exec "$@"'
     run_jobs(served, home, 30, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", sys.executable, WITHOUT, "memfd_create")
-    assert "gives no ring" in hook_log(home)
+    assert "gives no ring: memory" in hook_log(home)
 
 
 GROUPS = "/sys/fs/cgroup/memory"

@@ -233,10 +233,10 @@ pub(crate) fn scratch_file() -> io::Result<File> {
     }
 }
 
-/// The first of the places on tmpfs where this works.
+/// The first of the places on tmpfs where this works; else why it did not in the first of them, which everybody has.
 fn first_tmpfs<T>(mut make: impl FnMut(&Path) -> io::Result<T>) -> io::Result<T> {
     let runtime = format!("/run/user/{}", geteuid());
-    make(Path::new("/dev/shm")).or_else(|_| make(Path::new(&runtime)))
+    make(Path::new("/dev/shm")).or_else(|error| make(Path::new(&runtime)).map_err(|_| error))
 }
 
 fn new_memfd() -> nix::Result<OwnedFd> {
