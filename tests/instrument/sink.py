@@ -29,6 +29,24 @@ def start(**options):
     whatap.ring.Ring.drain = drain
     whatap.ring.Ring.move = lambda ring, queue, body, place: drain(ring)
     hooks.install()
+    slow_from(None)
+
+
+class slow_from(object):
+    """Inside the block what takes this long is a step, as in an application. Else nothing is slow, however busy the machine is."""
+
+    def __init__(self, milliseconds):
+        self.set(milliseconds)
+
+    def set(self, milliseconds):
+        from whatap.instrument import _past
+        _past.FROM = 10 ** 15 if milliseconds is None else milliseconds * 1000000
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.set(None)
 
 
 def drain(ring):

@@ -133,8 +133,9 @@ class Statements(sink.Traced):
         with self.transaction():
             cursor = connection.cursor('slow')
             cursor.execute("SELECT pg_sleep(0.01), 'secret' || %s FROM generate_series(1, 3)", ('x',))
-            self.assertEqual(len(cursor.fetchmany(2)), 2)
-            self.assertEqual(len(cursor.fetchall()), 1)
+            with sink.slow_from(5):
+                self.assertEqual(len(cursor.fetchmany(2)), 2)
+                self.assertEqual(len(cursor.fetchall()), 1)
             cursor.close()
             connection.rollback()
         steps = self.steps('fetch', 'sql')

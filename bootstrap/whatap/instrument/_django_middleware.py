@@ -6,7 +6,7 @@ from .. import tx as transactions
 from .._compat import clock
 from ..guard import guarded
 from ..hooks import look_like
-from ._past import FROM, record
+from . import _past
 
 _COROUTINE = 0x80
 _function = type(lambda: None)
@@ -27,7 +27,7 @@ def timed(layer, label):
         started = clock()
         response = layer(request)
         ended = clock()
-        if ended - started > FROM:
+        if ended - started > _past.FROM:
             slow(label, started, ended)
         return response
     return wrapper
@@ -53,6 +53,6 @@ def slow(label, started, ended):
         if below is None or below[0] < started:
             below = ended, ended
         for begin, end in ((started, below[0]), (below[1], ended)):
-            if end - begin > FROM:
-                record(tx, transactions.METHOD, begin, end, 0, label)
+            if end - begin > _past.FROM:
+                _past.record(tx, transactions.METHOD, begin, end, 0, label)
     tx.middleware = started, ended
