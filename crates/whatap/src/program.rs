@@ -1,7 +1,8 @@
 //! Finding and starting the user's command as `execvp` does, with the answers a shell would give.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,9 @@ impl std::fmt::Display for CannotStart {
         }
     }
 }
+
+/// As much of a script as is looked at.
+const MAX_HEAD: u64 = 4096;
 
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
@@ -121,6 +125,23 @@ impl Program {
         }
     }
 
+    /// This program as the kernel starts it: a script behind the interpreter that its first line names.
+    pub fn as_started(&self, path: Option<&OsStr>) -> Self {
+        self.behind_interpreter(path)
+            .unwrap_or_else(|| self.clone())
+    }
+
+    fn behind_interpreter(&self, path: Option<&OsStr>) -> Option<Self> {
+        // What is called python is one, also where a shell script chooses among several.
+        if is_python(self.path.file_name()?) {
+            return None;
+        }
+        let mut argv = first_line(&self.path)?;
+        argv.push(self.path.clone().into());
+        argv.extend(self.argv.iter().skip(1).cloned());
+        Self::find(&argv, path).ok()
+    }
+
     /// Flags that make Python ignore what we put into its environment.
     pub fn python_flag_that_hides_us(&self) -> Option<char> {
         if !is_python(self.path.file_name()?)
@@ -169,6 +190,30 @@ impl Program {
         }
         own
     }
+}
+
+/// The words behind `#!`, `env` left out, long ones found where pip hides them.
+fn first_line(script: &Path) -> Option<Vec<OsString>> {
+    let mut bytes = Vec::new();
+    let file = File::open(script).ok()?;
+    file.take(MAX_HEAD).read_to_end(&mut bytes).ok()?;
+    let head = String::from_utf8_lossy(bytes.strip_prefix(b"#!")?);
+    let mut lines = head.lines();
+    let words: Vec<&str> = lines.next()?.split_whitespace().collect();
+    let words = match words.as_slice() {
+        [env, rest @ ..] if env.ends_with("/env") => {
+            let skip = |word: &&&str| **word == "-S" || word.contains('=');
+            rest.iter().skip_while(skip).copied().collect()
+        }
+        // A path that is too long for the kernel or holds a blank.
+        [shell] if shell.ends_with("/sh") => {
+            let line = lines.next()?.strip_prefix("'''exec'")?.trim();
+            let line = line.split("\"$0\"").next()?.trim();
+            vec![line.trim_matches('"')]
+        }
+        words => words.to_vec(),
+    };
+    Some(words.into_iter().map(OsString::from).collect())
 }
 
 fn stem(path: &OsStr) -> String {

@@ -298,6 +298,14 @@ fn flags_that_hide_us_are_pointed_out() {
         .status(0)
         .stdout("1\n")
         .complains(&["python -I", "not be traced"]);
+    let python = scene.run(&["sh", "-c", "command -v python3"]).stdout;
+    let script = format!("#!{} -E\nprint(2)\n", python.trim());
+    let scene = scene.file("tool", 0o755, &script);
+    scene
+        .start(&["./tool"])
+        .status(0)
+        .stdout("2\n")
+        .complains(&["python -E", "not be traced"]);
 }
 
 #[test]

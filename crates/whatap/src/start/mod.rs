@@ -112,7 +112,8 @@ fn plan(
     let collector = home::sibling("whatap_python")
         .ok_or("whatap_python is not installed beside it; not traced")?;
     let mut problems = Vec::new();
-    if let Some(flag) = program.python_flag_that_hides_us() {
+    let started = program.as_started(env.raw("PATH"));
+    if let Some(flag) = started.python_flag_that_hides_us() {
         problems.push(format!(
             "python -{flag} ignores PYTHONPATH or site; it will not be traced"
         ));
