@@ -18,16 +18,16 @@ def traced_fetch(fetch, statement_of):
         try:
             rows = fetch(self, *args, **kwargs)
         except BaseException:
-            _fetched(self, started, None, sys.exc_info()[1], statement_of)
+            note_fetch(self, started, None, sys.exc_info()[1], statement_of)
             raise
         if clock() - started > FROM:
-            _fetched(self, started, rows, None, statement_of)
+            note_fetch(self, started, rows, None, statement_of)
         return rows
     return wrapper
 
 
 @guarded
-def _fetched(cursor, started, rows, error, statement_of):
+def note_fetch(cursor, started, rows, error, statement_of):
     tx = transactions.current()
     if tx is not None and (error is None or clock() - started > FROM):
         statement, system, target = statement_of(cursor, tx)

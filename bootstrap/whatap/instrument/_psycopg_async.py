@@ -1,8 +1,9 @@
 """The asynchronous half of psycopg 3."""
+from .._compat import clock
 from ..hooks import wrap
 from ..tx import NO_STEP, current
-from . import psycopg
-from .psycopg import begin, begin_connect, rows
+from . import _past, psycopg
+from .psycopg import begin, begin_connect, begin_end, fetched, rows
 
 
 def instrument(module):
@@ -12,6 +13,10 @@ def instrument(module):
         for method in ('execute', 'executemany'):
             if cursor is not None and method in cursor.__dict__:
                 wrap(cursor, method, traced_execute)
+        for method in psycopg.fetches_of(cursor, name):
+            wrap(cursor, method, traced_fetch)
+    for method, text in (('commit', 'COMMIT'), ('rollback', 'ROLLBACK')):
+        wrap(module.AsyncConnection, method, lambda end, text=text: traced_end_of_work(end, text))
     wrap(module.AsyncCursor, 'stream', traced_stream)
     wrap(module.AsyncCursor, 'copy', traced_copy)
 
@@ -44,6 +49,36 @@ def traced_execute(execute):
             step.end(-1, error)
             raise
         step.end(rows(self))
+        return result
+    return wrapper
+
+
+def traced_fetch(fetch):
+    async def wrapper(self, *args, **kwargs):
+        started = clock()
+        try:
+            found = await fetch(self, *args, **kwargs)
+        except BaseException as error:
+            _past.note_fetch(self, started, None, error, fetched)
+            raise
+        if clock() - started > _past.FROM:
+            _past.note_fetch(self, started, found, None, fetched)
+        return found
+    return wrapper
+
+
+def traced_end_of_work(end, text):
+    async def wrapper(self, *args, **kwargs):
+        tx = current()
+        step = None if tx is None else begin_end(tx, self, text)
+        if step is None:
+            return await end(self, *args, **kwargs)
+        try:
+            result = await end(self, *args, **kwargs)
+        except BaseException as error:
+            step.end(-1, error)
+            raise
+        step.end(0)
         return result
     return wrapper
 

@@ -22,16 +22,20 @@ def instrument(module):
         for method in ('execute', 'executemany'):
             if cursor is not None and method in cursor.__dict__:
                 wrap(cursor, method, traced_execute)
-        for method in ('fetchone', 'fetchmany', 'fetchall'):
-            # A server's cursor asks the server for each row.
-            if cursor is not None and method in cursor.__dict__ and (method != 'fetchone' or name == 'ServerCursor'):
-                wrap(cursor, method, lambda fetch: traced_fetch(fetch, fetched))
+        for method in fetches_of(cursor, name):
+            wrap(cursor, method, lambda fetch: traced_fetch(fetch, fetched))
     for method, text in (('commit', 'COMMIT'), ('rollback', 'ROLLBACK')):
         wrap(module.Connection, method, lambda end, text=text: traced_end_of_work(end, text, begin_end))
     wrap(module.Cursor, 'stream', traced_stream)
     wrap(module.Cursor, 'copy', traced_copy)
     from . import _psycopg_async
     _psycopg_async.instrument(module)
+
+
+def fetches_of(cursor, name):
+    """Names of the methods that fetch rows. Only a server's cursor asks the server for a single one."""
+    names = ('fetchone', 'fetchmany', 'fetchall') if name.endswith('ServerCursor') else ('fetchmany', 'fetchall')
+    return [name for name in names if cursor is not None and name in cursor.__dict__]
 
 
 def traced_connect(connect, conninfo_at=1):
