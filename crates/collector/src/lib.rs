@@ -1,8 +1,8 @@
 //! The local collector and its watchdog: rings in, spool, uplink out.
 //!
 //! A launch calls [`ensure::ensure`], which leaves a [`watch`] behind; that keeps a collector ([`run`]) alive. The collector
-//! hands shared memory ([`memory`]) to tracers ([`rings`]), takes their frames, and gives them to the [`pipeline`], which spools and
-//! sends them. Only what is spooled is taken out of a ring, so a collector may die at any time.
+//! hands shared memory ([`memory`]) to tracers ([`rings`]), takes their frames, and gives them to the [`pipeline`], which spools
+//! and sends them. Only what is spooled is taken out of a ring, so a collector may die at any time.
 
 mod back;
 mod desk;
