@@ -543,7 +543,8 @@ fn after_an_upgrade_the_newest_takes_over_at_the_next_start_and_nothing_is_lost(
 #[test]
 fn a_short_command_of_a_new_version_is_reason_enough() {
     let home = Home::new();
-    let mut tracer = home.tracer();
+    let mut tracer = home.spawn_tracer(&[("LICENCE", "s3cret")]);
+    tracer.ring();
     let old = home.collector();
     let newer = home.installed("3.0.1");
     assert!(
@@ -556,6 +557,9 @@ fn a_short_command_of_a_new_version_is_reason_enough() {
     assert_eq!(program_of(home.collector()), newer);
     assert_eq!(tracer.ask("put 7"), "7");
     assert_eq!(tracer.ask("settled"), "7");
+    // What the instance was started with stays its own, whoever holds it.
+    let options = home.request(&Message::new("options")).unwrap();
+    assert_eq!(options.value("license"), Some("(set)"));
     // One of the same version leaves the line at once.
     assert!(
         home.launch_with(&newer, &["true"])

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use whatap_conf::Launch;
 use whatap_wire::Message;
 
 /// What a watchdog must have to hold an instance.
@@ -17,6 +18,19 @@ pub(super) struct Legacy {
     pub(super) listener: OwnedFd,
     /// Registrations, and rings with their memory.
     pub(super) kept: Vec<(Message, Option<OwnedFd>)>,
+    /// The launch that the instance was started for: its options stay those of the instance.
+    pub(super) launch: Option<Launch>,
+}
+
+impl Legacy {
+    /// A name that nobody had.
+    pub(super) const fn fresh(listener: OwnedFd) -> Self {
+        Self {
+            listener,
+            kept: Vec::new(),
+            launch: None,
+        }
+    }
 }
 
 /// Both sides give up after this time; the old one then goes on as before.
@@ -77,10 +91,17 @@ fn numbers(version: &str) -> Option<(Vec<u64>, bool, &str)> {
 pub(super) fn give<'a>(
     to: &OwnedFd,
     listener: BorrowedFd<'_>,
+    launch: &Launch,
     kept: impl Iterator<Item = (Message, Option<BorrowedFd<'a>>)>,
 ) -> io::Result<()> {
     let until = Instant::now() + LONGEST;
-    send(to, &Message::new("hold"), Some(listener), until)?;
+    let hold = Message::new("hold").with("launch", launch);
+    send(to, &hold, Some(listener), until)?;
+    let mut secrets = Message::new("secrets");
+    for (key, value) in launch.secrets() {
+        secrets.push(key, value);
+    }
+    send(to, &secrets, None, until)?;
     for (message, memory) in kept {
         send(to, &message, memory, until)?;
     }
@@ -112,15 +133,28 @@ fn send(
     }
 }
 
-/// Takes what the old holder gives, `first` being what came with its word `hold`. None if it did not come to an end.
-pub(super) fn take(from: &OwnedFd, first: Vec<OwnedFd>) -> Option<Legacy> {
+/// Takes what the old holder gives, beginning with what came with its word `hold`. None if it did not come to an end.
+pub(super) fn take(from: &OwnedFd, hold: &Message, first: Vec<OwnedFd>) -> Option<Legacy> {
     let until = Instant::now() + LONGEST;
     let listener = first.into_iter().next()?;
+    let told = hold.value("launch").unwrap_or_default();
+    let mut launch = Launch::parse(told).ok();
     let mut kept = Vec::new();
     while kept.len() < MOST && Instant::now() < until {
         match instance::receive(from.as_fd()) {
             Ok(Received::Message(message, _)) if message.verb() == "yours" => {
-                return Some(Legacy { listener, kept });
+                return Some(Legacy {
+                    listener,
+                    kept,
+                    launch,
+                });
+            }
+            Ok(Received::Message(message, _)) if message.verb() == "secrets" => {
+                if let Some(launch) = &mut launch {
+                    for (key, value) in message.pairs() {
+                        launch.set_secret(key, value);
+                    }
+                }
             }
             Ok(Received::Message(message, fds)) => {
                 let memory = fds.into_iter().next().map(super::out_of_the_way);
@@ -171,27 +205,31 @@ mod tests {
         };
         let (ours, theirs) = pair();
         let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        let mut launch = Launch::new();
+        launch.set_fact("_name", "x");
+        launch.set_secret("license", "k");
         let hear_hold = |from: &OwnedFd| loop {
             match instance::receive(from.as_fd()).unwrap() {
                 Received::Message(message, fds) => {
                     assert_eq!(message.verb(), "hold");
-                    return fds;
+                    return (message, fds);
                 }
                 _ => std::thread::sleep(PAUSE),
             }
         };
         let taker = std::thread::spawn(move || {
-            let first = hear_hold(&theirs);
-            take(&theirs, first)
+            let (hold, first) = hear_hold(&theirs);
+            take(&theirs, &hold, first)
         });
         // More than a socket's buffer and more than may be in flight at once.
         let many = (0..3000).map(|n| {
             let memory = (n % 10 == 0).then_some(file.as_fd());
             (Message::new("kept").with("ring", n), memory)
         });
-        give(&ours, file.as_fd(), many).unwrap();
+        give(&ours, file.as_fd(), &launch, many).unwrap();
         let legacy = taker.join().unwrap().unwrap();
         assert_eq!(legacy.kept.len(), 3000);
+        assert_eq!(legacy.launch, Some(launch));
         assert!(legacy.kept[10].1.is_some() && legacy.kept[11].1.is_none());
 
         let (ours, theirs) = pair();
@@ -202,8 +240,8 @@ mod tests {
             Instant::now(),
         )
         .unwrap();
-        let first = hear_hold(&theirs);
+        let (hold, first) = hear_hold(&theirs);
         drop(ours);
-        assert!(take(&theirs, first).is_none());
+        assert!(take(&theirs, &hold, first).is_none());
     }
 }

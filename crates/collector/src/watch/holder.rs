@@ -189,8 +189,8 @@ impl<'a> Holder<'a> {
             .arg("--collect")
             .env_clear()
             .envs(kept_environment())
-            .env(WATCH_VARIABLE, self.dog.launch.to_string());
-        let secrets = secrets::in_a_pipe(&self.dog.launch)?.map(out_of_the_way);
+            .env(WATCH_VARIABLE, self.dog.instance().to_string());
+        let secrets = secrets::in_a_pipe(self.dog.instance())?.map(out_of_the_way);
         let mut descriptors = vec![
             (self.listener.as_raw_fd(), LISTENER_FD),
             (channel.as_raw_fd(), KEPT_FD),
@@ -290,7 +290,8 @@ impl<'a> Holder<'a> {
             .rings
             .values()
             .map(|(message, fd)| (message.renamed("kept"), Some(fd.as_fd())));
-        handover::give(to, self.listener.as_fd(), known.chain(kept)).is_ok()
+        let launch = self.dog.instance();
+        handover::give(to, self.listener.as_fd(), launch, known.chain(kept)).is_ok()
     }
 
     fn pass_on(&self, signal: Signal) {

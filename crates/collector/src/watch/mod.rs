@@ -101,6 +101,8 @@ impl Inheritance {
 struct Watchdog {
     version: &'static str,
     launch: Launch,
+    /// The launch whose options are the instance's, if that is another one.
+    instance: Option<Launch>,
     name: String,
     signals: SignalFd,
     /// The process that the launch became, until it has ended.
@@ -142,6 +144,7 @@ impl Watchdog {
         let watchdog = Self {
             version,
             launch,
+            instance: None,
             name,
             signals,
             life,
@@ -174,6 +177,7 @@ impl Watchdog {
                 End::Hold(legacy) => {
                     listener = Some(legacy.listener);
                     kept = legacy.kept;
+                    self.inherit(legacy.launch);
                 }
                 End::HandedOver => {}
                 End::Idle => break self.stay_with_server(),
@@ -182,14 +186,25 @@ impl Watchdog {
         }
     }
 
+    /// The options of an instance are those of the launch that it was started for, whoever holds it. The programs are ours.
+    fn inherit(&mut self, launch: Option<Launch>) {
+        self.instance = launch.map(|mut launch| {
+            if let Some(bin) = self.launch.bin() {
+                launch.set_fact("_bin", bin.to_string_lossy());
+            }
+            launch
+        });
+    }
+
+    fn instance(&self) -> &Launch {
+        self.instance.as_ref().unwrap_or(&self.launch)
+    }
+
     /// Waits for the holder's end, or for the launch's.
     fn wait(&mut self) -> End {
         loop {
             match instance::hold(&self.name) {
-                Ok(listener) => {
-                    let kept = Vec::new();
-                    return End::Hold(Legacy { listener, kept });
-                }
+                Ok(listener) => return End::Hold(Legacy::fresh(listener)),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(_) => return End::Idle,
             }
@@ -248,7 +263,9 @@ impl Watchdog {
                     line.hear(message.value("version").unwrap_or_default());
                 }
                 Some(Ok(Received::Message(message, fds))) if message.verb() == "hold" => {
-                    let legacy = connection.as_ref().and_then(|fd| handover::take(fd, fds));
+                    let legacy = connection
+                        .as_ref()
+                        .and_then(|fd| handover::take(fd, &message, fds));
                     return legacy.map(End::Hold);
                 }
                 Some(Ok(
