@@ -11,8 +11,9 @@ else:
 
     whatap_doctor()
     ring = tx._ring
-    ring.flush(1000)
+    ring.flush(int(sys.argv[1]))
     if ring.mapping is None:
         sys.stdout.write('no ring\n')
     else:
-        sys.stdout.write('ring %016x ended %d lost %d\n' % (ring.id, ring.words[24], sum([ring.words[at] for at in range(26, 31)])))
+        lost = sum([ring.words[at] for at in range(26, 31)])
+        sys.stdout.write('ring %016x ended %d lost %d\n' % (ring.id, ring.words[24], lost))

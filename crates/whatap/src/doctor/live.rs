@@ -38,11 +38,13 @@ impl Examination {
             .ok_or(Say::LiveNoPython)?;
         let launcher = sibling("whatap-start-agent").ok_or(Say::LiveNoLauncher)?;
         let home = &self.options.files.home;
+        // The interpreter hands the transaction on; the other half is for asking what became of it.
+        let half = until.saturating_duration_since(Instant::now()) / 2;
         let child = Command::new(launcher)
             .arg("--home")
             .arg(home)
             .arg(&python)
-            .args(["-c", PROGRAM])
+            .args(["-c", PROGRAM, &half.as_millis().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
