@@ -85,6 +85,18 @@ def test_a_server_that_is_down_is_refused_and_the_live_transaction_waits(served)
     assert served.settled(1, timeout=90) == 1
 
 
+def test_one_server_of_several_that_answers_is_enough(served):
+    home = served.home(whatap__server__host="127.0.0.1:1,127.0.0.1:%d" % served.server.agents_port)
+    path = os.path.join(home.directory, "whatap.conf")
+    with open(path) as file:
+        lines = [line for line in file if line not in ("whatap.server.host=127.0.0.1\n",)]
+    with open(path, "w") as file:
+        file.writelines(lines)
+    report, status = examine(home)
+    assert found(report, "server_good") and status == 1
+    assert complaints(report) == [found(report, "server_refused")]
+
+
 class Double(http.server.BaseHTTPRequestHandler):
     """A server that knows the licence and shows another clock, or only claims to know it."""
     licence, ahead, honest = OTHER_LICENCE, 0, True

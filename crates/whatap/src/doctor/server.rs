@@ -7,7 +7,7 @@ use whatap_collector::uplink::{Settings, State};
 
 use super::Examination;
 use super::configuration::needs_licence;
-use super::report::Fix;
+use super::report::{Fix, State as Grade};
 use super::words::{Say, Words};
 use crate::local;
 
@@ -24,8 +24,16 @@ impl Examination {
             // Without a licence there is nothing to prove; that is a finding already.
             return self.findings.warning("server", Say::ServerNotAsked, None);
         }
-        for seen in look(&Settings::of(&self.options), PATIENCE) {
-            self.seen(&seen);
+        let all = look(&Settings::of(&self.options), PATIENCE);
+        let is_good = |seen: &Seen| matches!(seen.state, State::Connected { .. });
+        // They are tried in turn: one that answers is enough to work.
+        let worst = if all.iter().any(is_good) {
+            Grade::Warning
+        } else {
+            Grade::Failure
+        };
+        for seen in all {
+            self.seen(&seen, worst);
         }
     }
 
@@ -43,7 +51,7 @@ impl Examination {
         true
     }
 
-    fn seen(&mut self, seen: &Seen) {
+    fn seen(&mut self, seen: &Seen, worst: Grade) {
         let server = &seen.server;
         let told = match (&seen.state, &seen.told) {
             (State::Connected { .. }, Some(told)) => told,
@@ -53,7 +61,7 @@ impl Examination {
             }
             (state, _) => {
                 let (words, fix) = self.why(server, state);
-                return self.findings.failure("server", words, fix);
+                return self.findings.add("server", worst, words, fix);
             }
         };
         let words = Say::ServerGood.with([server, &told.version]);

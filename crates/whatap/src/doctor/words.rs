@@ -124,7 +124,7 @@ catalogue! {
     LabelFix: "fix", "조치";
     LabelOptions: "options that were set or differ in the running agent", "설정했거나 실행 중인 에이전트와 다른 옵션";
     OptionRunning: "the running agent uses {0} ({1})", "실행 중인 에이전트는 {0} 값을 사용합니다 ({1})";
-    Sum: "{0} good, {1} warnings, {2} failures", "정상 {0}, 경고 {1}, 실패 {2}";
+    Sum: "good: {0}, warnings: {1}, failures: {2}", "정상 {0}, 경고 {1}, 실패 {2}";
 
     HomeGood: "{0} (from {1}), owned by {2}, examined as {3}", "{0} (출처: {1}), 소유자 {2}, 점검 사용자 {3}";
     HomeIsMade: "{0} is made at the first start", "{0} 디렉터리는 처음 시작할 때 만들어집니다";
