@@ -458,3 +458,40 @@ def test_root_in_a_strangers_home_executes_nothing_of_his(served, bob):
     assert not os.path.exists(proof)
     assert victim.is_untouched()
     assert not [path for path in files(bob.home) if os.lstat(path).st_uid == 0]
+
+
+SERVER_NAMES = ("server.json", "licence", "projects.json", "sessions.json", "lock", "wal", "segments", "catalogue.db")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_traps_in_the_servers_data_directory(scene, bob_without_server, kind):
+    """Somebody could write there before root's server comes: it starts without following, waiting or writing through, or says in one
+    line why not."""
+    victim = Victim(bob_without_server)
+    os.chown(victim.file, 0, 0)
+    for name in SERVER_NAMES:
+        data = scene.path("data-" + name)
+        os.mkdir(data)
+        os.chmod(data, 0o777)
+        os.chown(data, BOB, BOB)
+        plant(kind, os.path.join(data, name), victim.directory if kind == "link" and name in ("wal", "segments") else victim.file, BOB)
+        with open(scene.path("log"), "w+b") as log:
+            server = subprocess.Popen([os.path.join(scene.binaries, "whatap-server"), "serve", "--data-dir", data, "--listen-agents", "127.0.0.1:0",
+                                       "--listen-http", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=stack.clean_environment())
+            try:
+                stack.wait_until("the server with %s" % name, lambda: server.poll() is not None or b"agents on" in read(log.name), 20)
+                ended = server.poll()
+            finally:
+                server.terminate()
+                server.wait(20)
+        said = read(scene.path("log")).decode()
+        assert ended is None or (ended == 1 and len(said.splitlines()) <= 2), (name, ended, said)
+        assert victim.is_untouched(), name
+
+
+@pytest.fixture
+def bob_without_server(scene):
+    class Bob(User):
+        def __init__(self):
+            self.scene, self.uid = scene, BOB
+    return Bob()

@@ -4,7 +4,6 @@
 //! helps anybody to guess one.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,8 +13,8 @@ use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
 use crate::log;
+use crate::private_file::{read_private, write_private};
 use crate::secret::{self, Fingerprint};
-use crate::server_json;
 
 /// The key holder: tells requests that may read from those that may not.
 pub struct Access {
@@ -176,7 +175,7 @@ impl Access {
         });
         let rows: Vec<Row> = rows.collect();
         let saved = serde_json::to_vec(&rows).map_err(io::Error::other);
-        if let Err(error) = saved.and_then(|text| server_json::write_private(&self.file, &text)) {
+        if let Err(error) = saved.and_then(|text| write_private(&self.file, &text)) {
             log::limited("sessions", || {
                 format!("cannot write {}: {error}", self.file.display())
             });
@@ -270,7 +269,7 @@ struct Row {
 
 /// A file that cannot be read means that everybody logs in again.
 fn read_sessions(file: &Path) -> HashMap<Fingerprint, i64> {
-    let rows: Vec<Row> = fs::read(file)
+    let rows: Vec<Row> = read_private(file)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
@@ -394,7 +393,7 @@ mod tests {
             again.check(&with_cookie(&again, &session), HERE, hours(35)),
             Err(Refused::Unauthorized)
         );
-        let text = fs::read_to_string(dir.path().join("sessions.json")).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("sessions.json")).unwrap();
         assert!(!text.contains(&session), "only digests are kept");
     }
 

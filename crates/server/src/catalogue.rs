@@ -5,10 +5,11 @@
 
 use crate::embedded::{OpenError, Project, ProjectError};
 use crate::ledger::Ledger;
+use crate::private_file::{read_private, write_private};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -265,16 +266,7 @@ impl Catalogue {
                 .collect(),
         };
         let text = serde_json::to_vec_pretty(&saved)?;
-        let temporary = self.dir.join(format!("{PROJECTS}.new"));
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(temporary, self.dir.join(PROJECTS))?;
+        write_private(&self.dir.join(PROJECTS), &text)?;
         fs::File::open(&self.dir)?.sync_all()
     }
 
@@ -286,7 +278,7 @@ impl Catalogue {
         if known > 0 {
             return Ok(());
         }
-        let text = fs::read(self.dir.join(PROJECTS)).unwrap_or_default();
+        let text = read_private(&self.dir.join(PROJECTS)).unwrap_or_default();
         let saved: SavedProjects = serde_json::from_slice(&text).unwrap_or_default();
         for project in saved.projects {
             self.db.execute(
@@ -326,7 +318,7 @@ fn project_error(error: rusqlite::Error) -> ProjectError {
     ProjectError::Storage(error.to_string())
 }
 
-/// SQLite would make the file with the umask's mode.
+/// SQLite would make the file with the umask's mode, and follow a link.
 fn make_private(path: &Path) -> io::Result<()> {
     let opened = fs::OpenOptions::new()
         .write(true)
@@ -334,8 +326,13 @@ fn make_private(path: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(path);
     match opened {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            match fs::symlink_metadata(path)?.is_file() {
+                true => Ok(()),
+                false => Err(io::ErrorKind::InvalidInput.into()),
+            }
+        }
+        other => other.map(drop),
     }
 }
 

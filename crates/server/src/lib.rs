@@ -30,6 +30,7 @@ pub mod log;
 mod meter;
 pub mod model;
 mod part;
+mod private_file;
 mod profiles;
 pub mod project;
 mod queries;

@@ -1,11 +1,12 @@
 //! `DATA_DIR/server.json`: where a running server listens, and the token that opens it. Mode 0600, replaced as a whole.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::private_file::{read_private, write_private};
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerJson {
@@ -34,7 +35,7 @@ impl ServerJson {
     /// What the file says, whether or not that server still runs. Nothing there, or nothing readable: none.
     #[must_use]
     pub fn read(data_dir: &Path) -> Option<Self> {
-        let text = fs::read(path(data_dir)).ok()?;
+        let text = read_private(&path(data_dir)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
@@ -58,35 +59,10 @@ pub fn path(data_dir: &Path) -> PathBuf {
 pub fn write_licence(data_dir: &Path, licence: &str) -> io::Result<()> {
     let file = data_dir.join("licence");
     let text = format!("{licence}\n");
-    if fs::read_to_string(&file).is_ok_and(|found| found == text) {
+    if read_private(&file).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(());
     }
     write_private(&file, text.as_bytes())
-}
-
-/// A new file beside the old one, on disk before it takes the name: a reader sees the old text or the new one.
-pub fn write_private(file: &Path, text: &[u8]) -> io::Result<()> {
-    let name = file
-        .file_name()
-        .ok_or(io::ErrorKind::InvalidInput)?
-        .to_string_lossy();
-    let temporary = file.with_file_name(format!(".{name}.{}", std::process::id()));
-    // Left by a process of this pid that was killed; `create_new` then also refuses links.
-    drop(fs::remove_file(&temporary));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut out| {
-            out.write_all(text)?;
-            out.sync_all()?;
-            fs::rename(&temporary, file)
-        });
-    if written.is_err() {
-        drop(fs::remove_file(&temporary));
-    }
-    written
 }
 
 #[cfg(test)]

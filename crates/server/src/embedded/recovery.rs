@@ -5,6 +5,7 @@ use super::{Counters, OpenError, Options, Shared, State, now_us};
 use crate::catalogue::{self, Catalogue, Checkpoint, Registered};
 use crate::ledger::Ledger;
 use crate::model::ModelBatch;
+use crate::private_file::NO_TRAPS;
 use crate::segment::write::TEMPORARY;
 use crate::segment::{MANIFEST, Manifest, NameCache, SEGMENTS, Segment, dir_name};
 use crate::wal;
@@ -76,6 +77,7 @@ pub(crate) fn lock_dir(dir: &Path) -> Result<Flock<File>, OpenError> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(NO_TRAPS)
         .open(dir.join("lock"))
         .map_err(OpenError::Io)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
