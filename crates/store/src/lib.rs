@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod format;
 pub mod fs;
 pub mod log;
 
