@@ -22,7 +22,7 @@ def traced_convert(convert):
     return wrapper
 
 
-def timed(layer, label):
+def timed(layer, label, clock=clock):
     def wrapper(request):
         started = clock()
         response = layer(request)
