@@ -14,13 +14,11 @@ pub(super) enum Language {
 }
 
 impl Language {
-    /// As the C library chooses: the first of these that is set.
+    /// As the C library chooses: the first of these that is set and not empty.
     pub(super) fn of(env: &Env) -> Self {
         let variables = ["LC_ALL", "LC_MESSAGES", "LANG"];
-        let chosen = variables
-            .iter()
-            .find_map(|name| env.text(name))
-            .unwrap_or_default();
+        let chosen = variables.iter().find_map(|name| env.text(name));
+        let chosen = chosen.unwrap_or_default();
         if chosen == "ko" || chosen.starts_with("ko_") || chosen.starts_with("ko.") {
             Self::Korean
         } else {
@@ -288,6 +286,8 @@ mod tests {
             of(&[("LANG", "ko_KR.UTF-8"), ("LC_ALL", "C")]),
             Language::English
         );
+        let empty = [("LC_ALL", ""), ("LANG", "ko_KR")];
+        assert_eq!(of(&empty), Language::Korean);
         assert_eq!(of(&[("LANG", "kok_IN")]), Language::English);
         assert_eq!(of(&[]), Language::English);
     }
