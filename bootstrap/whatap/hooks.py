@@ -5,7 +5,7 @@ loaders do the work; our function gets the module afterwards. A module that was 
 """
 import sys
 
-from . import UNREADABLE, _launch, forget_compiled, guard
+from . import _launch, guard
 from ._compat import PY2, get_ident
 
 # (module, file in whatap/instrument, function called with the module)
@@ -302,10 +302,8 @@ def _import_failed():
     """Whether one of our own files is missing, or does not fit: an ImportError or SyntaxError of ours."""
     kind, error, trace = sys.exc_info()
     try:
-        if not issubclass(kind, (ImportError, SyntaxError, AttributeError, TypeError) + UNREADABLE):
+        if not issubclass(kind, (ImportError, SyntaxError, AttributeError, TypeError)):
             return False
-        if issubclass(kind, UNREADABLE):
-            forget_compiled()
         guard.on_failure()
         return True
     finally:
