@@ -306,13 +306,17 @@ def test_an_upgrade_under_load_takes_over_at_the_next_start_and_loses_nothing(se
     with open(program, "wb") as file:
         file.write(image.replace(version.encode(), later.encode()))
 
+    def collector():
+        return os.readlink("/proc/%s/exe" % status(home, old)["pid"])
+
     home = served.home()
     application = served.flask(home)
     assert status(home, old)["version"] == version
+    assert collector() == os.path.realpath(os.path.join(old, "whatap_python"))
     with Load(application) as load:
         stack.wait_until("requests", lambda: load.answered > 200)
         assert subprocess.run([os.path.join(upgraded, "whatap-start-agent"), "true"], env=home.environment()).returncode == 0
-        stack.wait_until("the newer version", lambda: status(home, old)["version"] == later)
+        stack.wait_until("the newer version", lambda: collector() == os.path.realpath(program))
         before = load.answered
         stack.wait_until("more requests", lambda: load.answered > before + 200)
     assert not load.broken and not load.wrong
