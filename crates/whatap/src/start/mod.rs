@@ -162,7 +162,7 @@ fn carry_out(
         command: &program.argv,
         server: match local {
             Local::Start { server, .. } => Some(server),
-            Local::Running { .. } | Local::Nothing => None,
+            Local::Running { .. } | Local::Impossible(_) | Local::Nothing => None,
         },
     });
     let ensured = ensured.map_err(|error| format!("{error}; not traced"))?;

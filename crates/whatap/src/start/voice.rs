@@ -37,6 +37,10 @@ impl Voice {
         let link = match local {
             Local::Start { link, .. } => Some(link),
             Local::Running { link } => link.as_ref(),
+            Local::Impossible(why) => {
+                self.problem(why);
+                None
+            }
             Local::Nothing => None,
         };
         if let Some(link) = link.filter(|_| self.terminal) {

@@ -122,7 +122,9 @@ impl Scene {
         let works_here = |pid: &u32| {
             let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let environment = String::from_utf8_lossy(&read("environ")).into_owned();
-            read("comm") == format!("{name}\n").into_bytes() && environment.contains(&home)
+            // Not `comm`: a watchdog that has just been started still has its program's there.
+            let called = read("cmdline").split(|b| *b == 0).next() == Some(name.as_bytes());
+            called && environment.contains(&home)
         };
         let all = fs::read_dir("/proc").unwrap().flatten();
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
