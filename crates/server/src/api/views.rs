@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -30,83 +31,32 @@ pub(super) async fn services(
     ask(app, move |queries| queries.services(&scope, now)).await
 }
 
-pub(super) async fn meters(
-    app: State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-    pairs: Pairs,
-) -> Result<Response, ApiError> {
-    let params = read(pairs)?;
-    let scope = params.scope()?;
-    let step_us = params.step_us(&scope)?;
-    cached(
-        app.0,
-        &params,
-        scope,
-        &uri,
-        &headers,
-        move |queries, scope| queries.meters(scope, step_us),
-    )
-    .await
+pub(super) async fn meters(asked: Asked) -> Result<Response, ApiError> {
+    let scope = asked.params.scope()?;
+    let step_us = asked.params.step_us(&scope)?;
+    let query = move |queries: &dyn Queries, scope: &Scope| queries.meters(scope, step_us);
+    asked.answer(scope, query).await
 }
 
-pub(super) async fn hitmap(
-    app: State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-    pairs: Pairs,
-) -> Result<Response, ApiError> {
-    let params = read(pairs)?;
-    let scope = params.scope()?;
-    let (columns, max_us) = params.hitmap()?;
-    cached(
-        app.0,
-        &params,
-        scope,
-        &uri,
-        &headers,
-        move |queries, scope| queries.hitmap(scope, columns, max_us),
-    )
-    .await
+pub(super) async fn hitmap(asked: Asked) -> Result<Response, ApiError> {
+    let (scope, (columns, max_us)) = (asked.params.scope()?, asked.params.hitmap()?);
+    let query = move |queries: &dyn Queries, scope: &Scope| queries.hitmap(scope, columns, max_us);
+    asked.answer(scope, query).await
 }
 
-pub(super) async fn transactions(
-    app: State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-    pairs: Pairs,
-) -> Result<Response, ApiError> {
-    let params = read(pairs)?;
+pub(super) async fn transactions(asked: Asked) -> Result<Response, ApiError> {
+    let params = &asked.params;
     let (scope, filter, page) = (params.scope()?, params.filter()?, params.page()?);
-    cached(
-        app.0,
-        &params,
-        scope,
-        &uri,
-        &headers,
-        move |queries, scope| queries.transactions(scope, &filter, &page),
-    )
-    .await
+    let query =
+        move |queries: &dyn Queries, scope: &Scope| queries.transactions(scope, &filter, &page);
+    asked.answer(scope, query).await
 }
 
-pub(super) async fn statistics(
-    app: State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-    pairs: Pairs,
-) -> Result<Response, ApiError> {
-    let params = read(pairs)?;
-    let scope = params.scope()?;
-    let (kind, sort, limit) = params.statistics()?;
-    cached(
-        app.0,
-        &params,
-        scope,
-        &uri,
-        &headers,
-        move |queries, scope| queries.statistics(scope, kind, sort, limit),
-    )
-    .await
+pub(super) async fn statistics(asked: Asked) -> Result<Response, ApiError> {
+    let (scope, (kind, sort, limit)) = (asked.params.scope()?, asked.params.statistics()?);
+    let query =
+        move |queries: &dyn Queries, scope: &Scope| queries.statistics(scope, kind, sort, limit);
+    asked.answer(scope, query).await
 }
 
 pub(super) async fn lost(State(app): State<Arc<App>>, pairs: Pairs) -> Result<Response, ApiError> {
@@ -239,40 +189,65 @@ fn read(pairs: Pairs) -> Result<Params, ApiError> {
     Params::new(pairs, now_us())
 }
 
-/// Answers from what the browser already has if the range has passed and nothing in it has changed since.
-async fn cached<T: Serialize + Send + 'static>(
+/// A question about a range of time, whose answer the browser may have already.
+pub(super) struct Asked {
     app: Arc<App>,
-    params: &Params,
-    scope: Scope,
-    uri: &Uri,
-    headers: &HeaderMap,
-    query: impl FnOnce(&dyn Queries, &Scope) -> Result<T, QueryError> + Send + 'static,
-) -> Result<Response, ApiError> {
-    if !params.is_past(&scope) {
-        return ask(app, move |queries| query(queries, &scope)).await;
+    params: Params,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl FromRequestParts<Arc<App>> for Asked {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self {
+            params: read(Query::try_from_uri(&parts.uri))?,
+            app: Arc::clone(app),
+            uri: parts.uri.clone(),
+            headers: parts.headers.clone(),
+        })
     }
-    let revision = app.queries.revision(scope.from_us, scope.to_us);
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let tag = format!(
-        "W/\"{}\"",
-        &secret::hex(&secret::fingerprint(&format!("{revision} {target}")))[..24]
-    );
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok());
-    let is_known = known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
-    let mut answer = if is_known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        ask(app, move |queries| query(queries, &scope)).await?
-    };
-    let tag = HeaderValue::from_str(&tag).map_err(|error| ApiError::internal(error.to_string()))?;
-    answer.headers_mut().insert(header::ETAG, tag);
-    answer.headers_mut().insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, no-cache"),
-    );
-    Ok(answer)
+}
+
+impl Asked {
+    /// From what the browser has if the range has passed and nothing in it has changed since.
+    async fn answer<T: Serialize + Send + 'static>(
+        self,
+        scope: Scope,
+        query: impl FnOnce(&dyn Queries, &Scope) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<Response, ApiError> {
+        if !self.params.is_past(&scope) {
+            return ask(self.app, move |queries| query(queries, &scope)).await;
+        }
+        let revision = self.app.queries.revision(scope.from_us, scope.to_us);
+        let target = self
+            .uri
+            .path_and_query()
+            .map_or("", |target| target.as_str());
+        let tag = format!(
+            "W/\"{}\"",
+            &secret::hex(&secret::fingerprint(&format!("{revision} {target}")))[..24]
+        );
+        let known = self
+            .headers
+            .get(header::IF_NONE_MATCH)
+            .and_then(|value| value.to_str().ok());
+        let is_known = known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
+        let mut answer = if is_known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            ask(self.app, move |queries| query(queries, &scope)).await?
+        };
+        let tag =
+            HeaderValue::from_str(&tag).map_err(|error| ApiError::internal(error.to_string()))?;
+        answer.headers_mut().insert(header::ETAG, tag);
+        answer.headers_mut().insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        );
+        Ok(answer)
+    }
 }
 
 async fn ask<T: Serialize + Send + 'static>(

@@ -358,118 +358,115 @@ fn merge_rest(
     plan: &Plan,
     blocks: &[u32],
 ) -> Result<(), MergeError> {
-    let failed = |number: usize| move |error| MergeError::Part(number, error);
-    append(
-        draft,
-        segments,
-        LOG,
-        &LOG_COLUMNS,
-        log_values,
-        |l| (l.time_us, l.time_us),
-        &mut |n, table, group| {
-            let map = &plan.maps[n];
-            let mut rows = read_logs(table, group, Pick::All).map_err(failed(n))?;
-            for row in &mut rows {
-                (row.resource, row.logger) = (map.resource(row.resource), map.text(row.logger));
-            }
-            Ok(rows)
+    let logs = Renumbered {
+        name: LOG,
+        columns: &LOG_COLUMNS,
+        values: log_values,
+        read: |table, group| read_logs(table, group, Pick::All),
+        times: |log| (log.time_us, log.time_us),
+        renumber: |log, map, _| {
+            (log.resource, log.logger) = (map.resource(log.resource), map.text(log.logger));
         },
-    )?;
-    append(
-        draft,
-        segments,
-        METRIC,
-        &METRIC_COLUMNS,
-        metric_values,
-        |m| (m.time_us, m.time_us),
-        &mut |n, table, group| {
-            let map = &plan.maps[n];
-            let mut rows = read_metrics(table, group).map_err(failed(n))?;
-            for row in &mut rows {
-                row.resource = map.resource(row.resource);
-                (row.name, row.attributes) = (map.text(row.name), map.text(row.attributes));
-            }
-            Ok(rows)
+    };
+    logs.append(draft, segments, plan, blocks)?;
+    let metrics = Renumbered {
+        name: METRIC,
+        columns: &METRIC_COLUMNS,
+        values: metric_values,
+        read: read_metrics,
+        times: |point| (point.time_us, point.time_us),
+        renumber: |point, map, _| {
+            point.resource = map.resource(point.resource);
+            (point.name, point.attributes) = (map.text(point.name), map.text(point.attributes));
         },
-    )?;
-    append(
-        draft,
-        segments,
-        LOST,
-        &LOST_COLUMNS,
-        lost_values,
-        |l| (l.time_us, l.time_us),
-        &mut |n, table, group| {
-            let map = &plan.maps[n];
-            let mut rows = read_lost(table, group).map_err(failed(n))?;
-            for row in &mut rows {
-                row.resource = map.resource(row.resource);
-                (row.place, row.cause) = (map.text(row.place), map.text(row.cause));
-            }
-            Ok(rows)
+    };
+    metrics.append(draft, segments, plan, blocks)?;
+    let lost = Renumbered {
+        name: LOST,
+        columns: &LOST_COLUMNS,
+        values: lost_values,
+        read: read_lost,
+        times: |row| (row.time_us, row.time_us),
+        renumber: |row, map, _| {
+            row.resource = map.resource(row.resource);
+            (row.place, row.cause) = (map.text(row.place), map.text(row.cause));
         },
-    )?;
-    append(
-        draft,
-        segments,
-        APART,
-        &APART_COLUMNS,
-        apart_values,
-        |a| (a.time_us, a.time_us),
-        &mut |n, table, group| {
-            let map = &plan.maps[n];
-            let mut rows = read_apart(table, group).map_err(failed(n))?;
-            for row in &mut rows {
-                row.resource = map.resource(row.resource);
-                row.place.block += blocks[n];
-            }
-            Ok(rows)
+    };
+    lost.append(draft, segments, plan, blocks)?;
+    let apart = Renumbered {
+        name: APART,
+        columns: &APART_COLUMNS,
+        values: apart_values,
+        read: read_apart,
+        times: |row| (row.time_us, row.time_us),
+        renumber: |row, map, first_block| {
+            row.resource = map.resource(row.resource);
+            row.place.block += first_block;
         },
-    )
+    };
+    apart.append(draft, segments, plan, blocks)
 }
 
-type ReadGroup<'a, T> = dyn FnMut(usize, &Table, usize) -> Result<Vec<T>, MergeError> + 'a;
-
-/// Rows of one table of all segments, one after the other.
-fn append<T>(
-    draft: &mut Draft,
-    segments: &[&Segment],
+/// A table whose rows come one behind the other, with other numbers.
+struct Renumbered<T: 'static> {
     name: &'static str,
     columns: &'static [Column],
     values: fn(&[T]) -> Vec<Values>,
+    read: fn(&Table, usize) -> Result<Vec<T>, PartError>,
     times: fn(&T) -> (i64, i64),
-    read: &mut ReadGroup<'_, T>,
-) -> Result<(), MergeError> {
-    let mut waiting: Vec<T> = Vec::new();
-    let mut writer: Option<TableWriter> = None;
-    each_group(segments, name, columns, &mut |number, table, group| {
-        waiting.extend(read(number, table, group)?);
-        if waiting.len() >= group_rows(METER) {
-            flush(
-                draft,
-                &mut writer,
-                name,
-                columns,
-                &mut waiting,
-                values,
-                times,
-            )?;
+    /// The last one is where the segment's step blocks begin.
+    renumber: fn(&mut T, &Map, u32),
+}
+
+impl<T> Renumbered<T> {
+    fn append(
+        &self,
+        draft: &mut Draft,
+        segments: &[&Segment],
+        plan: &Plan,
+        blocks: &[u32],
+    ) -> Result<(), MergeError> {
+        let mut waiting: Vec<T> = Vec::new();
+        let mut writer: Option<TableWriter> = None;
+        each_group(
+            segments,
+            self.name,
+            self.columns,
+            &mut |number, table, group| {
+                let rows = (self.read)(table, group);
+                let mut rows = rows.map_err(|error| MergeError::Part(number, error))?;
+                for row in &mut rows {
+                    (self.renumber)(row, &plan.maps[number], blocks[number]);
+                }
+                waiting.append(&mut rows);
+                if waiting.len() >= group_rows(METER) {
+                    flush(
+                        draft,
+                        &mut writer,
+                        self.name,
+                        self.columns,
+                        &mut waiting,
+                        self.values,
+                        self.times,
+                    )?;
+                }
+                Ok(())
+            },
+        )?;
+        flush(
+            draft,
+            &mut writer,
+            self.name,
+            self.columns,
+            &mut waiting,
+            self.values,
+            self.times,
+        )?;
+        if let Some(writer) = writer {
+            draft.end_table(self.name, writer)?;
         }
         Ok(())
-    })?;
-    flush(
-        draft,
-        &mut writer,
-        name,
-        columns,
-        &mut waiting,
-        values,
-        times,
-    )?;
-    if let Some(writer) = writer {
-        draft.end_table(name, writer)?;
     }
-    Ok(())
 }
 
 fn flush<T>(
