@@ -10,9 +10,10 @@ import sys
 
 from ._start import posix_environ
 
-WAIT = 0.040
-# Then we look at the helper, again and again: it is given up when it was asleep twice in a row, and after this.
+WAIT = 0.030
+# Then we look at the helper, again and again: it is given up when it was asleep so often in a row, and after this.
 LOOK = 0.010
+ASLEEP = 3
 SLOW = 0.300
 WAIT_WHEN_ASKED = 1.0
 POLL = 0.001
@@ -66,16 +67,16 @@ def _ask(command, wait):
     until = clock() + int(wait * 1e9)
     latest = until + int(SLOW * 1e9)
     data = b''
-    ended = slept = False
+    ended = False
+    asleep = 0
     try:
         _nonblocking(reading)
         while len(data) < MAX_ANSWER:
             now = clock()
             if now >= until:
-                sleeps = not _is_at_work(child)
-                if now >= latest or sleeps and slept:
+                asleep = 0 if _is_at_work(child) else asleep + 1
+                if now >= latest or asleep == ASLEEP:
                     break
-                slept = sleeps
                 until = now + int(LOOK * 1e9)
             try:
                 more = posix.read(reading, MAX_ANSWER)
