@@ -97,9 +97,9 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(frame: &Frame<'_>) -> Self {
+    fn of(steps: &[Step<'_>]) -> Self {
         let mut totals = Self::default();
-        for step in frame.steps {
+        for step in steps {
             let us = u64::from(step.duration_us);
             match step.kind {
                 StepKind::SQL => {
@@ -151,7 +151,9 @@ impl Transactions {
         } else {
             frame
         };
-        let totals = Totals::of(frame);
+        // Reading a step checks its texts: once is enough.
+        let steps: Vec<Step<'_>> = frame.steps.iter().collect();
+        let totals = Totals::of(&steps);
         let first_of_name = self.set_name(now, ring, patterns, frame);
         let case = Case {
             error: frame.is_error() || totals.error_step,
@@ -166,7 +168,7 @@ impl Transactions {
         if keep {
             self.put_steps(frame, &mut out.spans);
         } else if totals.sql_count + totals.http_count > 0 {
-            self.count_steps(now, ring, frame, &mut out.left_out);
+            self.count_steps(now, ring, frame, &steps, &mut out.left_out);
         }
         if totals.logs {
             put_logs(frame, &mut out.logs);
@@ -361,9 +363,16 @@ impl Transactions {
     }
 
     /// Statements and calls of a transaction whose steps are not kept.
-    fn count_steps(&mut self, now: Now, ring: &RingInfo, frame: &Frame<'_>, sums: &mut StepSums) {
+    fn count_steps(
+        &mut self,
+        now: Now,
+        ring: &RingInfo,
+        frame: &Frame<'_>,
+        steps: &[Step<'_>],
+        sums: &mut StepSums,
+    ) {
         let end_us = frame.start_us.saturating_add(frame.duration_us);
-        for step in frame.steps {
+        for step in steps {
             let cut_off = step.flags & step_flag::TEXT_CUT != 0;
             let writing = match step.kind {
                 StepKind::SQL => Statements::key(step.a, step.b, cut_off),
@@ -375,12 +384,12 @@ impl Transactions {
             let apart = (apart | u64::from(step.failed())).wrapping_mul(SPREAD);
             let place = match sums.place(writing as u64 ^ apart) {
                 Some(place) => place,
-                None => self.open_sum(now, ring, &step, (writing as u64, apart), sums),
+                None => self.open_sum(now, ring, step, (writing as u64, apart), sums),
             };
             if sums.is_other(place) {
                 self.steps_over += u64::from(step.repeat.max(1));
             }
-            sums.add(place, &step, end_us);
+            sums.add(place, step, end_us);
         }
     }
 
