@@ -168,7 +168,7 @@ class Ring(object):
         """Moves frames from the queue into the ring: at most MAX_DRAIN_BYTES, never waiting for anybody."""
         queue = self.queue
         if self.mapping is None:
-            self._wait_once()
+            self._go_without()
         me = []
         while queue and self.mapping is not None:
             right = self.right
@@ -360,14 +360,19 @@ class Ring(object):
             from . import _stack_thread
             _stack_thread.start(self)
 
-    def _wait_once(self):
-        """A short-lived child may have no other transaction: waits a moment for the answer, once. If the collector is too
-        slow, what there is goes as it is."""
+    def _go_without(self):
+        """No ring yet. A short-lived child may have no other transaction, hence the first one waits a moment for the answer;
+        an idle one may end no other for long, hence what there is goes as it is."""
+        link, wait = self.link, 0
         if self.first:
             self.first = False
-            if self.link is not None and self.link.waiting:
-                self._look_for_collector(FIRST_WAIT)
-                self._hand_over()
+            wait = FIRST_WAIT
+            if link is not None and not link.waiting and link.refusal is None:
+                # Too many were before us at the begin, perhaps.
+                link.next_try = 0
+        if link is not None:
+            self._look_for_collector(wait)
+            self._hand_over()
 
     def _hand_over(self):
         """No ring yet: the frames follow the request for one on its socket, where they wait however slow the collector is,
