@@ -156,7 +156,11 @@ fn kill_one(pid: u32) -> io::Result<bool> {
     let Some(process) = open_process(pid)? else {
         return Ok(false);
     };
-    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let program = match fs::read_link(format!("/proc/{pid}/exe")) {
+        // It has ended, and nobody has asked for its status yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other.unwrap_or_default(),
+    };
     let name = program
         .file_name()
         .and_then(|n| n.to_str())
@@ -216,5 +220,16 @@ mod tests {
         bystander.kill().unwrap();
         bystander.wait().unwrap();
         assert!(!kill_one(bystander.id()).unwrap());
+    }
+
+    #[test]
+    fn who_has_ended_but_waits_for_his_parent_needs_no_killing() {
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        let stat = format!("/proc/{}/stat", ended.id());
+        while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!kill_one(ended.id()).unwrap());
+        ended.wait().unwrap();
     }
 }
