@@ -10,10 +10,9 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -75,10 +74,7 @@ impl Connections {
 
     /// Loopback is one source for every process of the machine, so only the total bounds it.
     fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Admitted> {
-        let mut by_source = self
-            .by_source
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_source = lock(&self.by_source);
         let of_source = by_source.get(&source).copied().unwrap_or(0);
         let total = self.open.load(Ordering::Relaxed);
         if total >= MAX_CONNECTIONS || (of_source >= MAX_PER_SOURCE && !source.is_loopback()) {
@@ -103,11 +99,7 @@ struct Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.connections.open.fetch_sub(1, Ordering::Relaxed);
-        let mut by_source = self
-            .connections
-            .by_source
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_source = lock(&self.connections.by_source);
         if let Some(count) = by_source.get_mut(&self.source) {
             *count -= 1;
             if *count == 0 {
@@ -243,7 +235,7 @@ struct Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        self.phase.set(IDLE_PHASE);
+        self.phase.rest();
     }
 }
 
@@ -268,21 +260,42 @@ impl HttpBody for Sent {
 }
 
 #[derive(Default)]
-struct Phase(AtomicU8);
+struct Phase {
+    now: AtomicU8,
+    /// Who looked for more to read while a request was being answered, and does not look again by himself.
+    reader: Mutex<Option<Waker>>,
+}
 
 impl Phase {
     fn get(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+        self.now.load(Ordering::Acquire)
     }
 
     fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Release);
+        self.now.store(phase, Ordering::Release);
+    }
+
+    fn wait_for_rest(&self, waker: &Waker) {
+        *lock(&self.reader) = Some(waker.clone());
+    }
+
+    /// The answer is on its way: from now on the connection is idle, and its time runs.
+    fn rest(&self) {
+        self.set(IDLE_PHASE);
+        if let Some(reader) = lock(&self.reader).take() {
+            reader.wake();
+        }
     }
 }
 
 const IDLE_PHASE: u8 = 0;
 const HEAD_PHASE: u8 = 1;
 const BUSY: u8 = 2;
+
+/// Nothing that is done under these locks can fail half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A stream that fails when its peer takes too long.
 struct Watched {
@@ -330,7 +343,10 @@ impl AsyncRead for Watched {
         let limit = match phase {
             IDLE_PHASE => self.patience.idle,
             HEAD_PHASE => self.patience.head,
-            _ => return Poll::Pending,
+            _ => {
+                self.phase.wait_for_rest(cx.waker());
+                return Poll::Pending;
+            }
         };
         ready!(self.reading.poll(cx, limit));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

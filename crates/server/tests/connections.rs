@@ -30,6 +30,7 @@ fn open(patience: Patience) -> Open {
     let (alive, ended) = mpsc::channel(1);
     let router = Router::new()
         .route("/small", get(|| async { "small" }))
+        .route("/slow", get(slow))
         .route("/large", get(|| async { vec![b'x'; LARGE] }));
     let serving = Serving {
         door: Door::Http,
@@ -50,6 +51,11 @@ fn open(patience: Patience) -> Open {
         _stop: stop,
         _alive: ended,
     }
+}
+
+async fn slow() -> &'static str {
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    "slow"
 }
 
 impl Open {
@@ -98,6 +104,20 @@ fn who_asks_for_nothing_is_let_go_and_who_asks_again_is_kept() {
         assert!(!is_closed(&mut regular));
     }
     assert!(is_closed(&mut regular), "and then nothing more");
+    door.wait_until_all_are_closed();
+}
+
+#[test]
+fn after_an_answer_that_took_long_the_time_of_the_idle_begins_anew() {
+    let door = open(Patience {
+        idle: Duration::from_millis(300),
+        head: LONG,
+        stall: LONG,
+    });
+    let mut peer = door.connect();
+    ask(&mut peer, "/slow");
+    assert!(!is_closed(&mut peer), "an answer");
+    assert!(is_closed(&mut peer), "and then nothing more");
     door.wait_until_all_are_closed();
 }
 
