@@ -278,7 +278,7 @@ def test_systemd_in_the_sandbox_of_the_unit(served):
     os.chmod(temporary, 0o1777)
     for path in [state] + glob.glob(state + "/*"):
         os.chown(path, 61003, 61003)
-    command = unit["ExecStart"].replace(served.binaries, programs).replace(BIN + "/gunicorn", " ".join(gunicorn_of_everybody()))
+    command = unit["ExecStart"].replace(BIN + "/gunicorn", " ".join(gunicorn_of_everybody())).replace(served.binaries, programs)
     script = """
         mount --make-rprivate /
         mount --bind {state} {state}
