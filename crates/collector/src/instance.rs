@@ -209,6 +209,7 @@ pub fn receive(from: BorrowedFd<'_>) -> io::Result<Received> {
     let mut bytes = vec![0; MAX_PACKET];
     let mut control = cmsg_space!([std::os::fd::RawFd; MAX_DESCRIPTORS]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let mut reset = false;
     let (length, descriptors, cut) = loop {
         let mut parts = [IoSliceMut::new(&mut bytes)];
         match recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut control), flags) {
@@ -221,6 +222,8 @@ pub fn receive(from: BorrowedFd<'_>) -> io::Result<Received> {
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => return Ok(Received::Nothing),
+            // The other side has gone without reading our answer. The kernel says so once, before what it sent: that comes yet.
+            Err(Errno::ECONNRESET) if !reset => reset = true,
             Err(Errno::ECONNRESET) => return Ok(Received::Closed),
             Err(errno) => return Err(errno.into()),
         }
@@ -290,6 +293,22 @@ mod tests {
             panic!()
         };
         assert_eq!((got, descriptors.len()), (message, 1));
+        assert!(matches!(receive(server.as_fd()).unwrap(), Received::Closed));
+    }
+
+    #[test]
+    fn what_was_sent_is_read_although_the_answer_was_not() {
+        let name = random_name().unwrap();
+        let listener = hold(&name).unwrap();
+        let client = reach(&name).unwrap();
+        let server = accept(listener.as_fd()).unwrap().unwrap();
+        nix::sys::socket::send(client.as_raw_fd(), b"late\nframe", MsgFlags::empty()).unwrap();
+        send(server.as_fd(), &Message::new("ring"), &[]).unwrap();
+        drop(client);
+        let Received::Late(frame) = receive(server.as_fd()).unwrap() else {
+            panic!()
+        };
+        assert_eq!(frame, b"frame");
         assert!(matches!(receive(server.as_fd()).unwrap(), Received::Closed));
     }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { HitCell } from '../api/types';
 import { HitGrid, LEVELS } from './hitmap';
-import { shapesOf } from './shapes';
+import { inPlaces, shapesOf, type Shape } from './shapes';
 import { gridOf } from './url';
 
 const COLUMN = 5_000_000;
@@ -47,5 +47,15 @@ describe('shapes on the hitmap', () => {
     const cells: [number, number, number][] = [];
     for (let column = 50; column < 80; column += 1) for (let i = 0; i < 12; i += 1) cells.push([column, 1_100_000 + i * 700_000 + column * 40_000, 1]);
     expect(shapesOf(scene(cells)).filter((shape) => shape.kind === 'vertical')).toEqual([]);
+  });
+  it('keep their places on the screen while others come and go', () => {
+    const shape = (from: number, to: number, count = 9): Shape => ({ kind: 'vertical', count, selection: { from, to, min_us: 1, max_us: null } });
+    const [a, b, c] = [shape(0, 10), shape(20, 30), shape(40, 50)];
+    const first = inPlaces([], [a, b]);
+    expect(first).toEqual([a, b, null, null]);
+    const second = inPlaces(first, [shape(20, 32), c]);
+    expect(second).toEqual([c, shape(20, 32), null, null]);
+    expect(inPlaces(second, [a, c])).toEqual([c, a, null, null]);
+    expect(inPlaces(second, [shape(25, 32, 12)])).toEqual([null, shape(25, 32, 12), null, null]);
   });
 });

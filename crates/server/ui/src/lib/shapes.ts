@@ -23,10 +23,27 @@ const LEAST_COLUMNS = 5;
 const GAP = 4;
 const MOST = 4;
 
-/** The largest ones, in the order of time: they keep their places while the window moves. */
+/** The largest ones, in the order of time. */
 export function shapesOf(grid: HitGrid): Shape[] {
   const largest = [...verticals(grid), ...horizontals(grid)].sort((a, b) => b.count - a.count).slice(0, MOST);
   return largest.sort((a, b) => a.selection.from - b.selection.from);
+}
+
+/** The shapes by their place on the screen. Who was there stays where he was; a new one takes the first free place. */
+export function inPlaces(before: readonly (Shape | null)[], shapes: readonly Shape[]): (Shape | null)[] {
+  const left = [...shapes];
+  const places = Array.from({ length: MOST }, (_, at): Shape | null => {
+    const was = before[at];
+    const found = was ? left.findIndex((one) => isSame(was, one)) : -1;
+    return found < 0 ? null : left.splice(found, 1)[0]!;
+  });
+  return places.map((one) => one ?? left.shift() ?? null);
+}
+
+/** A shape grows at its end and is cut at its beginning while the window moves. */
+function isSame(was: Shape, now: Shape): boolean {
+  const [a, b] = [was.selection, now.selection];
+  return was.kind === now.kind && a.min_us === b.min_us && a.from < b.to && b.from < a.to;
 }
 
 function verticals(hits: HitGrid): Shape[] {
