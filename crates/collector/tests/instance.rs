@@ -164,7 +164,18 @@ fn many_short_lived_processes_come_and_go() {
 
 #[test]
 fn a_process_that_ended_before_it_got_its_ring_has_left_its_frames() {
+    frames_are_left(&Home::new());
+}
+
+#[test]
+fn a_process_that_can_have_no_ring_has_left_its_frames() {
     let home = Home::new();
+    home.conf("ring_max_count=1\n");
+    frames_are_left(&home);
+    assert!(home.log().contains("too many processes"));
+}
+
+fn frames_are_left(home: &Home) {
     let mut keeper = home.tracer();
     let collector = home.collector();
     end(collector, Signal::SIGSTOP);

@@ -33,7 +33,7 @@ impl Collector {
         if !self.launches.options(&launch).is_on() {
             return self.desk.refuse(id, "disabled");
         }
-        match self.ring_for(peer, message, fds, launch) {
+        match self.ring_for(peer, message, fds, launch.clone()) {
             Ok(Found::Known(ring)) => self.give(id, ring),
             Ok(Found::New(ring)) => {
                 let ring_id = ring.info.ring;
@@ -51,6 +51,11 @@ impl Collector {
                 self.journal
                     .line(&format!("no ring for pid {}: {refused}", peer.pid));
                 self.desk.refuse(id, refused.reason());
+                // What it sent without waiting for the answer is taken nevertheless.
+                let info = self.info(0, peer.pid, 0, peer.uid, message, &launch);
+                if let Some(connection) = self.desk.connections.get_mut(&id) {
+                    connection.refused = Some(Box::new(info));
+                }
             }
         }
     }
@@ -128,15 +133,21 @@ impl Collector {
     pub(super) fn take_late(&mut self, id: u64, packet: &[u8]) {
         let now = self.now();
         let desk = &self.desk;
-        let given = desk.connections.get(&id).and_then(|one| one.ring);
+        let Some(connection) = desk.connections.get(&id) else {
+            return;
+        };
         let kept = || desk.keeping.iter().find(|(_, asker)| **asker == id);
-        let Some(ring) = given.or_else(|| kept().map(|(ring, _)| *ring)) else {
+        let ring = connection.ring.or_else(|| kept().map(|(ring, _)| *ring));
+        let with_ring = ring
+            .and_then(|ring| self.rings.get(&ring))
+            .map(|ring| &ring.info);
+        let Some(info) = with_ring.or(connection.refused.as_deref()) else {
             return;
         };
-        let Some((ring, own_id)) = self.rings.get(&ring).zip(self.new_ring_id().ok()) else {
+        let Ok(own_id) = self.new_ring_id() else {
             return;
         };
-        let mut info = ring.info.clone();
+        let mut info = info.clone();
         info.ring = own_id;
         let mut counters = Counters {
             ended: 1,

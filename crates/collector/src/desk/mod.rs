@@ -7,7 +7,7 @@ mod control;
 
 use crate::instance::{self, Peer, Received};
 use crate::memory::Budget;
-use crate::pipeline::{Committed, Now};
+use crate::pipeline::{Committed, Now, RingInfo};
 use crate::process::Life;
 use crate::run::{Collector, TAG_CONNECTION};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -59,6 +59,8 @@ struct Connection {
     fd: OwnedFd,
     peer: Peer,
     ring: Option<u64>,
+    /// Of whom no ring could be made.
+    refused: Option<Box<RingInfo>>,
     since_ms: u64,
 }
 
@@ -277,6 +279,7 @@ impl Collector {
                         fd,
                         peer,
                         ring: None,
+                        refused: None,
                         since_ms: now.mono_ms,
                     },
                 );
