@@ -14,7 +14,7 @@ use nix::sys::signal::{
 };
 use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork, setsid};
+use nix::unistd::{ForkResult, Pid, fork, setsid};
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::io::{self, Seek, Write};
@@ -193,6 +193,25 @@ pub fn register(name: &str, launch: &Launch, command: &[OsString]) -> io::Result
     instance::send(fd.as_fd(), &message, &[])
 }
 
+/// `fork` that no debugger is told of. upstart counts a program's forks with ptrace (`expect fork`, `expect daemon`) to
+/// find the process that is the service: ours must not be among them.
+///
+/// # Safety
+/// As for `fork`; and the child must not `abort`: the C library still takes it for its parent.
+unsafe fn fork_unseen() -> nix::Result<ForkResult> {
+    let flags = libc::CLONE_UNTRACED | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM the child has memory of its own, and no stack is asked for: what fork does. Every argument
+    // but the flags, which come first on the machines that we build for, is zero.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        // SAFETY: the caller's promise. A sandbox may allow fork alone.
+        -1 => unsafe { fork() },
+        0 => Ok(ForkResult::Child),
+        child => Ok(ForkResult::Parent {
+            child: Pid::from_raw(child as i32),
+        }),
+    }
+}
+
 /// What a new watchdog is to do.
 pub(crate) struct Task<'a> {
     pub(crate) launch: &'a Launch,
@@ -210,7 +229,7 @@ impl Task<'_> {
     fn leave_behind(self, program: &Path) -> io::Result<()> {
         let image = self.image(program)?;
         // SAFETY: the caller has one thread only (contract of `ensure`), so the child may do what any process may.
-        match unsafe { fork() }? {
+        match unsafe { fork_unseen() }? {
             ForkResult::Parent { child } => {
                 while let Err(Errno::EINTR) = waitpid(child, None) {}
                 Ok(())

@@ -5,9 +5,14 @@ mod scene;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use scene::{Scene, other_pythons, program};
 
 #[test]
@@ -410,6 +415,48 @@ fn l07_parallel_starts_make_one_agent_and_leave_the_file_alone() {
         scene.run(&["whatap-stop-agent"]).status(0);
         // A watchdog that comes only now finds the name free; its collector has nobody to serve and ends by itself.
         scene.wait_for("end", || scene.processes("whatap_python").is_empty());
+    }
+}
+
+/// As upstart looks for the process that is the service: it counts forks with ptrace.
+#[test]
+fn a_supervisor_that_counts_forks_counts_the_programs_only() {
+    for (program, expected) in [("true", 0), ("(exit 0); true", 1)] {
+        let scene = Scene::new().conf("agent_linger_sec=1\n");
+        let mut command = scene.command(&["whatap-start-agent", "sh", "-c", program]);
+        command.stdin(Stdio::null());
+        // SAFETY: ptrace(PTRACE_TRACEME) is one system call.
+        unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
+        let launcher = Pid::from_raw(command.spawn().unwrap().id() as i32);
+        assert_eq!(
+            waitpid(launcher, None),
+            Ok(WaitStatus::Stopped(launcher, Signal::SIGTRAP))
+        );
+        let seen = ptrace::Options::PTRACE_O_TRACEFORK | ptrace::Options::PTRACE_O_TRACEEXEC;
+        ptrace::setoptions(launcher, seen).unwrap();
+        ptrace::cont(launcher, None).unwrap();
+        let mut forks = 0;
+        loop {
+            match waitpid(launcher, None).unwrap() {
+                WaitStatus::Exited(_, status) => break assert_eq!(status, 0),
+                WaitStatus::PtraceEvent(_, _, nix::libc::PTRACE_EVENT_FORK) => {
+                    forks += 1;
+                    let child = Pid::from_raw(ptrace::getevent(launcher).unwrap() as i32);
+                    waitpid(child, Some(WaitPidFlag::__WALL)).unwrap();
+                    ptrace::detach(child, None).unwrap();
+                    ptrace::cont(launcher, None).unwrap();
+                }
+                WaitStatus::Stopped(_, signal) if signal != Signal::SIGTRAP => {
+                    ptrace::cont(launcher, signal).unwrap();
+                }
+                _ => ptrace::cont(launcher, None).unwrap(),
+            }
+        }
+        assert_eq!(forks, expected, "{program}");
+        scene.wait_for("the collector", || {
+            !scene.processes("whatap_python").is_empty()
+        });
+        scene.run(&["whatap-stop-agent"]).status(0);
     }
 }
 
