@@ -7,6 +7,8 @@ DEFAULTS = {
     "debug": False,
     "trace_child_process": "auto",
     "standalone_enabled": False,
+    "standalone_type": "single-transaction",
+    "standalone_transaction_patterns": (),
     "trace_ignore_url_set": (),
     "trace_ignore_url_prefix": (),
     "web_static_content_extensions": ("js", "htm", "html", "gif", "png", "jpg", "css", "swf", "ico"),

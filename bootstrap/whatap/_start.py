@@ -35,7 +35,7 @@ def start(by_code=False, home=None):
     if posix.getpid() == 1:
         from ._compat import at_exit
         at_exit(_leave_pid_1)
-    if options.get('standalone_enabled', False) and not by_code:
+    if options.get('standalone_enabled', False) and options['standalone_type'] != hooks.MULTIPLE and not by_code:
         from . import _standalone
         _standalone.begin(_arguments())
     return True

@@ -30,6 +30,9 @@ TABLE = [
     ('celery.app.trace', 'celery', 'instrument'),
 ]
 
+# A value of the option standalone_type.
+MULTIPLE = 'multiple-transaction'
+
 _rows = {}
 _hooks = []
 _switched_off = set()
@@ -45,13 +48,26 @@ def install(disabled=()):
     for module, file, function in TABLE:
         if file not in disabled:
             register(module, file, function)
-    for module in _named_by_options():
+    named = set([pattern.partition(':')[0].strip() for kind in ('method', 'service') for pattern in patterns(kind)])
+    for module in named:
         register(module, 'methods', 'instrument')
+    if '__main__' in named:
+        from . import _script
+        _script.watch()
     sys.meta_path.insert(0, Finder())
     for name in list(_rows):
         module = sys.modules.get(name)
         if module is not None and not _importing(module):
             ran(name, module)
+
+
+def patterns(kind):
+    """What the options name as steps (`method`) or transactions (`service`): `module:target` each."""
+    options = _launch.options
+    found = options['hook_%s_patterns' % kind]
+    if kind == 'service' and options['standalone_enabled'] and options['standalone_type'] == MULTIPLE:
+        found += options['standalone_transaction_patterns']
+    return [pattern for pattern in found if ':' in pattern]
 
 
 def register(module, file, function):
@@ -273,12 +289,6 @@ if PY2:
     _CLASSES = (type, _types.ClassType)
 else:
     _CLASSES = (type,)
-
-
-def _named_by_options():
-    """Modules whose functions the options name."""
-    patterns = _launch.options['hook_method_patterns'] + _launch.options['hook_service_patterns']
-    return set([pattern.partition(':')[0].strip() for pattern in patterns if ':' in pattern])
 
 
 def _importing(module):

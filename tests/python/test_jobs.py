@@ -113,7 +113,7 @@ class Program(unittest.TestCase):
         file = os.path.join(self.directory, more.pop('file', 'nightly.py'))
         with open(file, 'w') as out:
             out.write(textwrap.dedent(text))
-        launch = '1;_name=%s;standalone_enabled=true' % self.name
+        launch = '1;_name=%s;standalone_enabled=true%s' % (self.name, more.pop('options', ''))
         words = [sys.executable] + list(more.pop('flags', [file])) + list(arguments)
         bare = support.run(words, support.environment(), cwd=self.directory)
         seen = support.run(words, support.environment(launch), cwd=self.directory)
@@ -151,6 +151,72 @@ class Program(unittest.TestCase):
                 sys.exit(0)
             os.waitpid(child, 0)
             '''), [('nightly.py', False)])
+
+    def test_the_functions_that_are_named_are_transactions_instead(self):
+        self.assertEqual(self.run_('''
+            import sys
+
+            def work(number):
+                if number > 1:
+                    raise ValueError(number)
+                return number
+
+            class Shop(object):
+                @staticmethod
+                def close():
+                    return other()
+
+            def other():
+                return 3
+
+            print(work(0), work(1), Shop.close(), work.__name__, sys.gettrace())
+            try:
+                work(2)
+            except ValueError as error:
+                print(error)
+            raise KeyError('this line')
+            ''', count=4, options=';standalone_type=multiple-transaction;standalone_transaction_patterns=__main__:work,__main__:Shop.close'),
+            [('__main__:work', False), ('__main__:work', False), ('__main__:Shop.close', False), ('__main__:work', True)])
+
+    def test_all_functions_of_a_script(self):
+        for flags in ([], ['-m', 'nightly']):
+            more = {'flags': flags} if flags else {}
+            self.assertEqual(self.run_('''
+                def one():
+                    return two()
+
+                def two():
+                    pass
+
+                one()
+                two()
+                ''', count=2, options=';standalone_type=multiple-transaction;standalone_transaction_patterns=__main__:*', **more),
+                [('__main__:one', False), ('__main__:two', False)])
+            self.collector.stop()
+            self.collector = Collector(self.name).start()
+
+    def test_a_script_that_traces_itself_is_left_alone(self):
+        self.assertEqual(self.run_('''
+            import sys
+
+            seen = []
+
+            def trace(frame, event, argument):
+                seen.append(frame.f_code.co_name)
+
+            def work():
+                pass
+
+            def other():
+                pass
+
+            work()
+            sys.settrace(trace)
+            other()
+            sys.settrace(None)
+            print(seen)
+            ''', options=';standalone_type=multiple-transaction;standalone_transaction_patterns=__main__:work,__main__:absent'),
+            [('__main__:work', False)])
 
     def test_a_request_inside_is_a_transaction_of_its_own(self):
         paths = self.run_('''

@@ -1,4 +1,5 @@
-"""Functions that the options name: `hook_method_patterns` makes them steps, `hook_service_patterns` transactions.
+"""Functions that the options name: `hook_method_patterns` makes them steps, `hook_service_patterns` and
+`standalone_transaction_patterns` transactions.
 
     module:function   module:Class.method   module:Class.*   module:*.method   module:*.*   module:*
 
@@ -6,9 +7,8 @@ A `*` stands for what the module or class itself defines, without names that beg
 """
 import sys
 
-from .._launch import options
 from ..guard import guarded
-from ..hooks import wrap
+from ..hooks import patterns, wrap
 from ..tx import FUNCTION, begin, current
 
 MAX_FUNCTIONS = 1000
@@ -19,16 +19,12 @@ _hooked = set()
 
 
 def instrument(module):
-    for kind, make in (('hook_service_patterns', service), ('hook_method_patterns', method)):
+    for kind, make in (('service', service), ('method', method)):
         for pattern in patterns(kind):
             name, _, target = pattern.partition(':')
             if name.strip() == module.__name__:
                 for owner, key in targets(module, target.strip()):
                     hook(module, owner, key, make)
-
-
-def patterns(name):
-    return [pattern for pattern in options[name] if ':' in pattern]
 
 
 def targets(module, target):

@@ -81,7 +81,7 @@ pub(crate) static OTHERS: &[&str] = &[
     "realtime_user_enabled", "realtime_user_thinktime_max", "reject_event_enabled", "reject_event_interval",
     "service_metrics_spike_enabled", "session_read_timeout", "shm_enabled", "shm_key", "shm_send_metrics_enabled",
     "shm_tx_counter_enabled", "shutdown", "split_profile_enabled", "sql_dbc_meter_enabled",
-    "standalone_transaction_patterns", "standalone_type", "stat_1m_enabled", "stat_domain_enabled",
+    "stat_1m_enabled", "stat_domain_enabled",
     "stat_domain_max_count", "stat_error_max_count", "stat_httpc_max_count", "stat_ip_enabled",
     "stat_ipurl_enabled", "stat_ipurl_max_count", "stat_login_enabled", "stat_login_max_count", "stat_mtrace_enabled",
     "stat_mtrace_max_count", "stat_referer_enabled", "stat_referer_format", "stat_referer_max_count",

@@ -165,6 +165,10 @@ pub static OPTIONS: &[Opt] = &[
         "Trace Python programs that the application starts: `auto` leaves out installers and compilers such as pip."),
     opt("standalone_enabled", Bool, "false", R::TRACER, Restart,
         "A program without a framework (a script, a cron job, a management command) is one transaction, from its start to its end."),
+    opt("standalone_type", Choice(&["single-transaction", "multiple-transaction"]), "single-transaction", R::TRACER, Restart,
+        "With `standalone_enabled`: the whole program is one transaction, or each call of the functions of `standalone_transaction_patterns` is."),
+    opt("standalone_transaction_patterns", List, "", R::TRACER, Restart,
+        "With `standalone_type=multiple-transaction`: `module:function`, `module:Class.method`; `__main__:function` for the script's own."),
     opt("ignore_whatap_stdout", Bool, "false", R::LAUNCHER, Restart, "The launcher prints nothing at all, on stderr neither."),
 
     // What becomes a transaction, and its name.
@@ -175,7 +179,7 @@ pub static OPTIONS: &[Opt] = &[
     opt("trace_auto_normalize_enabled", Bool, "true", R::TC, Hot, "Group requests by the framework's route (`/orders/<id>`) instead of the path."),
     opt("trace_normalize_enabled", Bool, "true", R::COLLECTOR, Hot, "Replace numbers and ids in paths that have no route."),
     opt("trace_normalize_urls", List, "", R::COLLECTOR, Hot, "Patterns for paths that have no route: `/a/{v}/b`, `/a/*/b`."),
-    opt("hook_method_patterns", List, "", R::TRACER, Restart, "Functions that become steps: `module:function`, `module:Class.method`, `module:Class.*`."),
+    opt("hook_method_patterns", List, "", R::TRACER, Restart, "Functions that become steps: `module:function`, `module:Class.method`, `module:Class.*`; the program's own script is `__main__`."),
     opt("hook_service_patterns", List, "", R::TRACER, Restart, "Functions that become transactions, written alike."),
     opt("ignore_instrumentation_set", List, "", R::TRACER, Restart, "Libraries that are left alone, by module name."),
     opt("trace_http_client_ip_header_key", Text(200), "X-Forwarded-For", R::TRACER, Hot, "Header with the client's address, believed from `trusted_proxies` only.").unit("header"),
