@@ -12,6 +12,32 @@ fn set(scene: &Scene, words: &[&str]) -> scene::Did {
 }
 
 #[test]
+fn the_llm_channel_has_keys_of_its_own() {
+    let scene = Scene::new().conf("# mine\nlicense=x\napm_enabled=true\n");
+    let words = [
+        "whatap-llm-setting-config",
+        "--host=127.0.0.1/127.0.0.2",
+        "--license",
+        LICENCE,
+    ];
+    let seen = scene.run(&words).status(0);
+    assert!(seen.stderr.contains("not traced yet"), "{}", seen.stderr);
+    let expected = format!(
+        "# mine\nlicense=x\napm_enabled=true\nllm.whatap.server.host=127.0.0.1,127.0.0.2\nllm_license={}\nllm_enabled=true\n",
+        LICENCE
+    );
+    assert_eq!(scene.conf_text(), expected);
+    set(&scene, &["--llm", "--host", "127.0.0.1,127.0.0.2"]).status(0);
+    assert_eq!(scene.conf_text(), expected);
+    let shown = set(&scene, &["--print"]).status(0).stdout;
+    assert!(!shown.contains(LICENCE), "{shown}");
+    scene
+        .run(&["whatap-llm-setting-config", "--host", "127.0.0.1:6600"])
+        .status(2)
+        .complains(&["whatap-llm-setting-config: ", "without a port"]);
+}
+
+#[test]
 fn l06_all_settings_are_stored_as_they_are_given() {
     let scene = Scene::new();
     let words = [

@@ -13,6 +13,7 @@ fn every_program_helps_and_refuses_what_it_does_not_know() {
     let scene = Scene::new();
     for (program, usage) in [
         ("whatap-setting-config", 2),
+        ("whatap-llm-setting-config", 2),
         ("whatap-stop-agent", 2),
         ("whatap-start-batch-agent", 2),
         ("whatap-doctor", 64),
@@ -40,6 +41,7 @@ fn every_program_gives_completions_and_a_manual_page() {
     for (program, option) in [
         ("whatap-start-agent", "dry-run"),
         ("whatap-setting-config", "license-file"),
+        ("whatap-llm-setting-config", "license-file"),
         ("whatap-stop-agent", "force"),
         ("whatap-start-batch-agent", "home"),
         ("whatap-doctor", "json"),

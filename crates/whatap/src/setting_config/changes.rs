@@ -21,13 +21,24 @@ pub(super) fn of(arguments: &Arguments) -> Result<Vec<Change>, Failure> {
     if let Some(text) = &arguments.host {
         let (hosts, port) =
             hosts::parse(text).map_err(|why| usage(format!("--host {text}: {why}")))?;
-        set("whatap.server.host", hosts.join(","));
-        if let Some(port) = port {
-            set("whatap.server.port", port.to_string());
+        set(host_key(arguments), hosts.join(","));
+        match port {
+            Some(_) if arguments.llm => {
+                return Err(usage(format!(
+                    "--host {text}: servers of the LLM channel are named without a port"
+                )));
+            }
+            Some(port) => set("whatap.server.port", port.to_string()),
+            None => {}
         }
     }
     if let Some(key) = license(arguments)? {
-        set("license", key);
+        let name = if arguments.llm {
+            "llm_license"
+        } else {
+            "license"
+        };
+        set(name, key);
     }
     for (name, value) in [
         ("app_name", &arguments.app_name),
@@ -43,6 +54,9 @@ pub(super) fn of(arguments: &Arguments) -> Result<Vec<Change>, Failure> {
             .ok_or_else(|| usage(format!("--set {pair}: not KEY=VALUE")))?;
         let key = key.trim();
         set(key, checked_option(arguments, key, value)?);
+    }
+    if arguments.llm && !changes.is_empty() {
+        changes.push(("llm_enabled".to_owned(), Some("true".to_owned())));
     }
     if arguments.pyproject
         && let Some((key, _)) = changes.iter().find(|(key, _)| is_secret(key))
@@ -60,8 +74,23 @@ pub(super) fn of(arguments: &Arguments) -> Result<Vec<Change>, Failure> {
     Ok(changes)
 }
 
+/// The option that `--host` sets.
+pub(super) const fn host_key(arguments: &Arguments) -> &'static str {
+    if arguments.llm {
+        "llm.whatap.server.host"
+    } else {
+        "whatap.server.host"
+    }
+}
+
+/// An option that is, or, of those that only other versions know, one that sounds like it.
 pub(super) fn is_secret(key: &str) -> bool {
-    find(key).is_some_and(|option| option.secret)
+    match find(key) {
+        Some(option) => option.secret,
+        None => ["license", "key", "password", "secret", "token"]
+            .iter()
+            .any(|end| key.ends_with(end)),
+    }
 }
 
 fn license(arguments: &Arguments) -> Result<Option<String>, Failure> {

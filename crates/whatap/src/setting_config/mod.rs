@@ -20,6 +20,7 @@ use crate::usage::{complain, parse, print};
 use changes::{Change, is_secret};
 
 const PROGRAM: &str = "whatap-setting-config";
+const LLM_PROGRAM: &str = "whatap-llm-setting-config";
 
 const USAGE: u8 = 2;
 /// The existing file cannot be understood.
@@ -65,6 +66,9 @@ struct Arguments {
     /// Change `[tool.whatap]` of the nearest pyproject.toml instead of whatap.conf; never the project access key
     #[arg(long, conflicts_with_all = ["home", "key"])]
     pyproject: bool,
+    /// Server, key and switch of the LLM channel instead, as whatap-llm-setting-config does
+    #[arg(long, conflicts_with = "pyproject")]
+    llm: bool,
     /// Print the file's keys and values, secrets masked
     #[arg(long)]
     print: bool,
@@ -74,6 +78,20 @@ struct Arguments {
     /// Print nothing unless it fails
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// Creates or edits whatap.conf for the LLM channel: `llm.whatap.server.host`, `llm_license`, `llm_enabled`.
+#[derive(Parser, Debug)]
+#[command(name = LLM_PROGRAM, version)]
+struct LlmArguments {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+impl Arguments {
+    const fn program(&self) -> &'static str {
+        if self.llm { LLM_PROGRAM } else { PROGRAM }
+    }
 }
 
 /// Why nothing was written, and the exit status for it.
@@ -97,17 +115,28 @@ fn usage(message: impl Into<String>) -> Failure {
 }
 
 pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
-    let arguments: Arguments = match parse(PROGRAM, arguments, USAGE) {
-        Ok(arguments) => arguments,
-        Err(status) => return status,
-    };
-    match run(&arguments) {
-        Ok(status) => status,
-        Err(failure) => {
-            complain(PROGRAM, &failure.message);
-            ExitCode::from(failure.status)
-        }
+    match parse::<Arguments>(PROGRAM, arguments, USAGE) {
+        Ok(arguments) => execute(&arguments),
+        Err(status) => status,
     }
+}
+
+/// `whatap-llm-setting-config`.
+pub fn llm_main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    match parse::<LlmArguments>(LLM_PROGRAM, arguments, USAGE) {
+        Ok(LlmArguments { mut arguments }) => {
+            arguments.llm = true;
+            execute(&arguments)
+        }
+        Err(status) => status,
+    }
+}
+
+fn execute(arguments: &Arguments) -> ExitCode {
+    run(arguments).unwrap_or_else(|failure| {
+        complain(arguments.program(), &failure.message);
+        ExitCode::from(failure.status)
+    })
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
@@ -134,7 +163,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         if !arguments.quiet {
             let did = if written { "wrote" } else { "unchanged" };
             print(&format!("{did} {}\n", file.display()));
-            warn_about(&file, &changes);
+            warn_about(arguments, &file, &changes);
         }
     }
     if arguments.print {
@@ -158,14 +187,21 @@ fn leave_a_line(files: &Files, failure: &Failure) {
 }
 
 /// What is not wrong and still worth saying, once.
-fn warn_about(config: &Path, changes: &[Change]) {
+fn warn_about(arguments: &Arguments, config: &Path, changes: &[Change]) {
+    let program = arguments.program();
+    if arguments.llm {
+        complain(
+            program,
+            "calls of language models are not traced yet; these settings are kept for the version that does",
+        );
+    }
     if let Ok(meta) = fs::metadata(config)
         && meta.mode() & 0o077 & !0o040 != 0
         && let Ok(Some(bytes)) = write::read(config)
         && edit::entries(&bytes).any(|(_, key, _)| is_secret(key))
     {
         complain(
-            PROGRAM,
+            program,
             &format!(
                 "{} holds a secret and has mode {:o}; 600 is enough",
                 config.display(),
@@ -175,11 +211,11 @@ fn warn_about(config: &Path, changes: &[Change]) {
     }
     let hosts = changes
         .iter()
-        .filter(|(key, _)| key == "whatap.server.host")
+        .filter(|(key, _)| key == changes::host_key(arguments))
         .filter_map(|(_, v)| v.as_deref());
     for host in hosts.flat_map(|list| list.split(',')) {
         if let Some(false) = hosts::resolves(host) {
-            complain(PROGRAM, &format!("{host} does not resolve from here"));
+            complain(program, &format!("{host} does not resolve from here"));
         }
     }
 }
@@ -211,7 +247,7 @@ fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
 fn check(arguments: &Arguments, env: &Env) -> ExitCode {
     let options = home::open(arguments.home.as_deref(), env, &[]);
     for finding in &options.findings {
-        complain(PROGRAM, &finding.to_string());
+        complain(arguments.program(), &finding.to_string());
     }
     if options
         .findings

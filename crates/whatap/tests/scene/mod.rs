@@ -226,6 +226,7 @@ pub fn program(name: &str) -> PathBuf {
         "whatap-start-agent" => env!("CARGO_BIN_EXE_whatap-start-agent").into(),
         "whatap-stop-agent" => env!("CARGO_BIN_EXE_whatap-stop-agent").into(),
         "whatap-start-batch-agent" => env!("CARGO_BIN_EXE_whatap-start-batch-agent").into(),
+        "whatap-llm-setting-config" => env!("CARGO_BIN_EXE_whatap-llm-setting-config").into(),
         "whatap-setting-config" => env!("CARGO_BIN_EXE_whatap-setting-config").into(),
         "whatap-doctor" => env!("CARGO_BIN_EXE_whatap-doctor").into(),
         "whatap-server" => env!("CARGO_BIN_EXE_whatap-server").into(),

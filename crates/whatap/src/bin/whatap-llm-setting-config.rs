@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    whatap::setting_config::llm_main(std::env::args_os())
+}
