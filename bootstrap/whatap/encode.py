@@ -14,6 +14,7 @@ MAX_ATTRIBUTE_BYTES = 16000
 MAX_VALUE = 1000
 MAX_COUNTED = 100000
 _EMPTY = wire.EMPTY
+_text_of = wire.texts.__getitem__
 _NO_ERROR = _EMPTY * 3
 FIVE_EMPTY = _EMPTY * 5
 # id; trace; parent; wall; duration; cpu, status and type; counts; thread; lengths; texts
@@ -35,17 +36,18 @@ def transaction(tx, status, process):
         flags |= wire.FLAG_ERROR
     elif tx.ignored:
         flags &= ~wire.FLAG_ERROR
-    values = (tx.name,) + tx.request + (tx.user,)
-    head = b''.join([wire.text(value) for value in values]) + (error or _NO_ERROR) + wire.text(tx.tracestate)
+    # Name and request are plain texts: see `begin_with` and `set_name`.
+    head = b''.join(map(_text_of, (tx.name,) + tx.request)) + wire.text(tx.user) + (error or _NO_ERROR) + wire.text(tx.tracestate)
     if len(head) > MAX_HEAD:
         flags |= wire.FLAG_CUT
+        values = (tx.name,) + tx.request + (tx.user,)
         head = b''.join([wire.text(exact(value)[:MAX_LONG] if value is not None else None) for value in values]) + (
             error if error is not None and len(error) < MAX_HEAD // 2 else _NO_ERROR) + wire.text(tx.tracestate)
     attributes = wire.attributes(tx.attributes, tx.about)
     if len(attributes) > MAX_ATTRIBUTE_BYTES:
         flags |= wire.FLAG_CUT
         attributes = _EMPTY
-    data, count = _encode_steps(tx, MAX_BODY - wire.FIXED_BYTES - len(head) - len(attributes))
+    data, count = _encode_steps(tx, MAX_BODY - wire.FIXED_BYTES - len(head) - len(attributes)) if tx.steps or tx.cut else (b'', 0)
     duration = (clock() - tx.start) // 1000
     trace_a, trace_b = tx.trace or (process, tx.id)
     if tx.cpu:

@@ -13,7 +13,10 @@ MAX_SOURCE_LINE = 200
 MAX_SOURCE_FILE = 2 * 1024 * 1024
 MAX_SOURCE_LINES = 2000
 
-_lines = {}
+# A stack's lines by where a frame is: a code object, by its address, and the instruction in it. To hash the object itself
+# takes longer than all else, and finding the line's number is slow, too. Our own frames are empty lines. The list keeps the
+# code objects, so that their addresses stay theirs; both are replaced together.
+_lines = {}, []
 
 # Set from the options: how many frames a stack keeps, and the names of exceptions that are no failures.
 error_frames = 50
@@ -100,9 +103,9 @@ def stack_of(frame):
     """The stack of a running frame, innermost last."""
     found = []
     while frame is not None and len(found) < running_frames:
-        code = frame.f_code
-        if not code.co_filename.startswith(guard.HERE):
-            found.append(_line(code, frame.f_lineno))
+        line = _line(frame.f_code, frame.f_lasti, frame.f_lineno)
+        if line:
+            found.append(line)
         frame = frame.f_back
     found.reverse()
     return b''.join(found)
@@ -138,28 +141,50 @@ def _cause(error):
 
 
 def _frames(trace):
+    known = _lines[0]
+    found = []
+    at = trace
+    try:
+        while at is not None:
+            found.append(known[id(at.tb_frame.f_code), at.tb_lasti])
+            at = at.tb_next
+        if len(found) <= error_frames:
+            return b''.join(found)
+    except KeyError:
+        pass  # new ones
+    return b''.join([_line(*place) for place in _places(trace)])
+
+
+def _places(trace):
+    """Code, instruction and line number of the frames to keep: the outermost and the innermost ones say most."""
     found = []
     while trace is not None:
-        code = trace.tb_frame.f_code
-        if not code.co_filename.startswith(guard.HERE):
-            found.append((code, trace.tb_lineno))
+        place = trace.tb_frame.f_code, trace.tb_lasti, trace.tb_lineno
+        if not place[0].co_filename.startswith(guard.HERE):
+            found.append(place)
             if len(found) > error_frames:
-                # The outermost and the innermost ones say most.
                 del found[error_frames // 2]
+        else:
+            _line(*place)
         trace = trace.tb_next
-    return b''.join([_line(code, number) for code, number in found])
+    return found
 
 
-def _line(code, number):
-    key = (code, number)
-    line = _lines.get(key)
+def _line(code, instruction, number):
+    """One line of a stack, from memory if it can be."""
+    global _lines
+    lines, codes = _lines
+    line = lines.get((id(code), instruction))
     if line is None:
         name = code.co_filename
-        source = _source(name, number)
-        line = b'\0'.join([_one_line(name), str(number).encode('ascii'), _one_line(code.co_name), source]) + b'\n'
-        if len(_lines) >= MAX_SOURCE_LINES:
-            _lines.clear()
-        _lines[key] = line
+        if name.startswith(guard.HERE):
+            line = b''
+        else:
+            line = b'\0'.join([_one_line(name), str(number).encode('ascii'), _one_line(code.co_name), _source(name, number)]) + b'\n'
+        if len(codes) >= MAX_SOURCE_LINES:
+            _lines = lines, codes = {}, []
+        codes.append(code)
+        lines[id(code), instruction] = line
     return line
 
 

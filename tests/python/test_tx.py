@@ -5,7 +5,7 @@ import unittest
 
 from traced import Traced
 import whatap
-from whatap import policy, trace, tx as transactions
+from whatap import errors, policy, trace, tx as transactions
 
 PY2 = sys.version_info[0] == 2
 text = type(u'')
@@ -162,6 +162,19 @@ class Recorded(Traced):
         stack = self.ended(tx, 500)['error_stack']
         self.assertIn("cause\0KeyError\0sku\n", stack)
         self.assertLess(stack.index('cause\0'), stack.index('test_a_cause_comes'))
+
+    def test_each_frame_has_its_own_line_although_lines_are_remembered(self):
+        names = {}
+        for number in range(2500):  # more than are remembered: code objects come and go, perhaps to the same address
+            exec(compile('\n' * (number % 50) + 'def fail(first):\n    if first: raise KeyError\n    raise ValueError\n', 'made_%d.py' % number, 'exec'), names)
+            for first in (True, False) * (2 if number % 500 == 0 else 1):
+                try:
+                    names['fail'](first)
+                except (KeyError, ValueError):
+                    kind, error, trace = sys.exc_info()
+                line = 'made_%d.py\0%d\0fail\0' % (number, number % 50 + 3 - first)
+                self.assertIn(line.encode('ascii'), errors.describe(kind, error, trace))
+                del error, trace
 
     def test_endless_causes_and_deep_stacks_end(self):
         def deep(left):
