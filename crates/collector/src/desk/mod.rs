@@ -311,6 +311,12 @@ impl Collector {
         connections.into_iter().for_each(|id| self.serve(id));
     }
 
+    /// The same for everybody, before this collector ends.
+    pub(crate) fn hear_all_out(&mut self) {
+        let connections: Vec<u64> = self.desk.connections.keys().copied().collect();
+        connections.into_iter().for_each(|id| self.serve(id));
+    }
+
     fn hang_up(&mut self, id: u64) {
         let now = self.now();
         if let Some(connection) = self.desk.connections.remove(&id)

@@ -80,6 +80,7 @@ impl Collector {
         {
             return self.hand_over(now);
         }
+        self.hear_all_out();
         for ring in self.rings.values() {
             ring.view().set_flags(ring.view().flags() | flag::LEAVING);
         }
@@ -101,6 +102,7 @@ impl Collector {
 
     /// What is in the rings is spooled; the rest is the next collector's.
     fn hand_over(mut self, now: Now) {
+        self.hear_all_out();
         self.read_rings(now);
         self.account_all(now);
         self.commit(now);
