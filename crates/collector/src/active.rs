@@ -45,7 +45,7 @@ pub(crate) fn record(
     out
 }
 
-/// How many are normal, slow and very slow, and what they do.
+/// How many are normal, slow and very slow, what that means, and what they do.
 fn put_counts(out: &mut Vec<u8>, now: Now, running: &[&SlotSnapshot], limits: Speeds) {
     let mut speeds = [0_i64; 3];
     let mut states = [0_i64; STATES.len()];
@@ -70,6 +70,8 @@ fn put_counts(out: &mut Vec<u8>, now: Now, running: &[&SlotSnapshot], limits: Sp
     {
         put(key, count);
     }
+    put("whatap.active.slow_ms", limits.slow_ms as i64);
+    put("whatap.active.very_slow_ms", limits.very_slow_ms as i64);
     for (key, count) in STATES.into_iter().zip(states) {
         put(key, count);
     }

@@ -698,9 +698,19 @@ fn running_transactions_are_shown_and_never_spooled() {
             .unwrap()
     };
     assert_eq!(
-        ["count", "normal", "slow", "very_slow", "own", "sql", "http"]
-            .map(|key| count(&format!("whatap.active.{key}"))),
-        [3, 1, 1, 1, 1, 1, 1]
+        [
+            "count",
+            "normal",
+            "slow",
+            "very_slow",
+            "own",
+            "sql",
+            "http",
+            "slow_ms",
+            "very_slow_ms"
+        ]
+        .map(|key| count(&format!("whatap.active.{key}"))),
+        [3, 1, 1, 1, 1, 1, 1, 3_000, 8_000]
     );
     let Some(otlp::Value::Array(list)) = record.body.as_ref().unwrap().value.as_ref() else {
         panic!("{record:?}")

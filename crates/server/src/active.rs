@@ -29,10 +29,61 @@ pub struct Snapshot {
     pub normal: u64,
     pub slow: u64,
     pub very_slow: u64,
+    pub limits: Limits,
     /// By [`State`].
     pub states: [u64; 6],
     /// Longest first.
     pub rows: Vec<Running>,
+}
+
+/// From when on a sender takes a running transaction for slow, and for very slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub slow_us: u64,
+    pub very_slow_us: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            slow_us: 3_000_000,
+            very_slow_us: 8_000_000,
+        }
+    }
+}
+
+impl Limits {
+    /// What a sender says; the usual ones if it says nothing.
+    #[must_use]
+    pub fn of_ms(slow: u64, very_slow: u64) -> Self {
+        if slow == 0 && very_slow == 0 {
+            return Self::default();
+        }
+        Self {
+            slow_us: slow.saturating_mul(1_000),
+            very_slow_us: very_slow.saturating_mul(1_000),
+        }
+    }
+
+    fn speed(self, elapsed_us: u64) -> Speed {
+        if elapsed_us < self.slow_us {
+            Speed::Normal
+        } else if elapsed_us < self.very_slow_us {
+            Speed::Slow
+        } else {
+            Speed::VerySlow
+        }
+    }
+}
+
+/// How long a transaction has been running, as its sender sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speed {
+    #[default]
+    Normal,
+    Slow,
+    VerySlow,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,6 +135,9 @@ pub struct Active {
     pub normal: u64,
     pub slow: u64,
     pub very_slow: u64,
+    /// From when on they are slow, and very slow; none if the senders in the scope differ.
+    pub slow_from_us: Option<u64>,
+    pub very_slow_from_us: Option<u64>,
     pub states: States,
     pub by_instance: Vec<ByInstance>,
     pub rows: Vec<ActiveRow>,
@@ -117,6 +171,7 @@ pub struct ActiveRow {
     pub name: String,
     pub start_us: i64,
     pub elapsed_us: u64,
+    pub speed: Speed,
     pub state: State,
     pub text: String,
     pub thread: String,
@@ -142,6 +197,8 @@ impl Board {
             ..Active::default()
         };
         let mut by_instance: HashMap<(&str, &str), ByInstance> = HashMap::new();
+        let mut limits = None;
+        let mut differ = false;
         for (resource, sender) in senders
             .iter()
             .filter(|(resource, _)| is_in(scope, resource))
@@ -155,14 +212,23 @@ impl Board {
                     ..ByInstance::default()
                 });
             let snapshot = &sender.snapshot;
+            differ |= *limits.get_or_insert(snapshot.limits) != snapshot.limits;
             let age_us = now_us - snapshot.received_us;
             if age_us.abs() < AGE_US {
                 active.add(snapshot);
                 instance.add(snapshot);
-                active
-                    .rows
-                    .extend(snapshot.rows.iter().map(|row| row.answer(resource, age_us)));
+                active.rows.extend(
+                    snapshot
+                        .rows
+                        .iter()
+                        .map(|row| row.answer(resource, snapshot.limits, age_us)),
+                );
             }
+        }
+        if !differ {
+            let limits = limits.unwrap_or_default();
+            active.slow_from_us = Some(limits.slow_us);
+            active.very_slow_from_us = Some(limits.very_slow_us);
         }
         active.by_instance = by_instance.into_values().collect();
         active
@@ -222,7 +288,9 @@ impl Active {
 }
 
 impl Running {
-    fn answer(&self, sender: &Resource, age_us: i64) -> ActiveRow {
+    fn answer(&self, sender: &Resource, limits: Limits, age_us: i64) -> ActiveRow {
+        let age_us = u64::try_from(age_us).unwrap_or(0);
+        let elapsed_us = self.elapsed_us.saturating_add(age_us);
         ActiveRow {
             id: format!("{:016x}", self.id),
             service: sender.service.clone(),
@@ -230,9 +298,8 @@ impl Running {
             pid: if self.pid == 0 { sender.pid } else { self.pid },
             name: self.name.clone(),
             start_us: self.start_us,
-            elapsed_us: self
-                .elapsed_us
-                .saturating_add(u64::try_from(age_us).unwrap_or(0)),
+            elapsed_us,
+            speed: limits.speed(elapsed_us),
             state: self.state,
             text: self.text.clone(),
             thread: self.thread.clone(),
@@ -306,6 +373,26 @@ mod tests {
         );
         let shop = board.active(&Scope::all().service("shop"), NOW + 1);
         assert_eq!((shop.count, shop.by_instance[0].normal), (2, 2));
+    }
+
+    #[test]
+    fn slow_is_what_the_sender_takes_for_slow() {
+        let board = Board::default();
+        let quick = Snapshot {
+            limits: Limits::of_ms(1, 100),
+            ..snapshot(NOW, 5_000)
+        };
+        board.put(&sender("shop", 1), quick);
+        board.put(&sender("stock", 2), snapshot(NOW, 9_000_000));
+        let shop = board.active(&Scope::all().service("shop"), NOW);
+        assert_eq!(
+            (shop.slow_from_us, shop.very_slow_from_us),
+            (Some(1_000), Some(100_000))
+        );
+        assert_eq!(shop.rows[0].speed, Speed::Slow);
+        let all = board.active(&Scope::all(), NOW);
+        assert_eq!((all.slow_from_us, all.very_slow_from_us), (None, None));
+        assert_eq!(all.rows[0].speed, Speed::VerySlow);
     }
 
     #[test]

@@ -534,6 +534,8 @@ fn logs_figures_losses_and_running_transactions() {
             KeyValue::new("whatap.active.count", 1),
             KeyValue::new("whatap.active.very_slow", 1),
             KeyValue::new("whatap.active.sql", 1),
+            KeyValue::new("whatap.active.slow_ms", 1),
+            KeyValue::new("whatap.active.very_slow_ms", 2),
         ],
         ..LogRecord::default()
     };
@@ -577,6 +579,13 @@ fn logs_figures_losses_and_running_transactions() {
             active["states"]["sql"].as_u64()
         ),
         (Some(4711), Some(1))
+    );
+    assert_eq!(
+        (
+            active["rows"][0]["speed"].as_str(),
+            active["very_slow_from_us"].as_u64()
+        ),
+        (Some("very_slow"), Some(2_000))
     );
     let profile = server.api("transactions/0000000000000007");
     assert_eq!(profile["logs"][0]["message"], "stock is low");

@@ -7,7 +7,7 @@ use whatap_wire::otlp::{
 use super::Mapped;
 use super::resources::{Resources, Sender};
 use super::values::{cut, display, find, hex64, id64, id128, micros, small, text, unsigned};
-use crate::active::{Running, Snapshot, State};
+use crate::active::{Limits, Running, Snapshot, State};
 use crate::model::{LogRecord, ModelBatch};
 
 /// What a request of records became: rows to be stored, and snapshots to be shown, by index of their resource.
@@ -75,6 +75,10 @@ fn snapshot(record: OtlpRecord, now_us: i64) -> Snapshot {
         normal: count("whatap.active.normal"),
         slow: count("whatap.active.slow"),
         very_slow: count("whatap.active.very_slow"),
+        limits: Limits::of_ms(
+            count("whatap.active.slow_ms"),
+            count("whatap.active.very_slow_ms"),
+        ),
         states: STATES.map(count),
         rows: Vec::new(),
     };

@@ -23,6 +23,8 @@ function generator(seed) {
   };
 }
 
+const speedOf = (us) => (us < 3 * SECOND ? 'normal' : us < 8 * SECOND ? 'slow' : 'very_slow');
+
 const hex = (value, digits) => Math.floor(value).toString(16).padStart(digits, '0').slice(-digits);
 
 const INSTANCES = [
@@ -340,11 +342,10 @@ export class Data {
         const done = elapsed / one.elapsed_us;
         const state = one.http_count && done > 0.45 ? 'http' : one.sql_count && done > 0.05 ? 'sql' : done > 0.9 ? 'method' : 'own';
         const text = state === 'sql' ? this.text(one.route === 3 ? "SELECT date_trunc('day', o.created) AS d, sum(i.p" : 'SELECT id, user_id, total, state FROM orders WHE') : state === 'http' ? this.text(one.route === 2 ? 'https://bank.example/v2/charge' : 'http://stock:8000/stock/A-77') : '';
-        rows.push({ id: one.id, service: one.service, instance: one.instance, pid: one.pid, name: `${one.method} ${one.name}`.trim(), start_us: one.start_us, elapsed_us: elapsed, state, text, thread: String(140_250 + (one.pid % 7)) });
+        rows.push({ id: one.id, service: one.service, instance: one.instance, pid: one.pid, name: `${one.method} ${one.name}`.trim(), start_us: one.start_us, elapsed_us: elapsed, speed: speedOf(elapsed), state, text, thread: String(140_250 + (one.pid % 7)) });
       }
     }
     rows.sort((a, b) => b.elapsed_us - a.elapsed_us);
-    const speed = (us) => (us < 3 * SECOND ? 'normal' : us < 8 * SECOND ? 'slow' : 'very_slow');
     const total = { normal: 0, slow: 0, very_slow: 0 };
     const states = { own: 0, method: 0, sql: 0, http: 0, dbc: 0, socket: 0 };
     const instances = INSTANCES.filter((one) => !one.gone && !this.empty)
@@ -352,12 +353,12 @@ export class Data {
       .filter((one) => inScope(one, scope));
     for (let i = 0; i < this.idle; i += 1) instances.push({ service: 'shop', instance: `shop-extra-${i}`, normal: i % 3, slow: Number(i % 17 === 0), very_slow: Number(i % 41 === 0) });
     for (const row of rows) {
-      total[speed(row.elapsed_us)] += 1;
+      total[row.speed] += 1;
       states[row.state] += 1;
       const instance = instances.find((one) => one.instance === row.instance);
-      if (instance) instance[speed(row.elapsed_us)] += 1;
+      if (instance) instance[row.speed] += 1;
     }
-    return { t: now, available: !this.empty, count: rows.length, ...total, states, by_instance: instances, rows: rows.slice(0, 500) };
+    return { t: now, available: !this.empty, count: rows.length, ...total, slow_from_us: 3 * SECOND, very_slow_from_us: 8 * SECOND, states, by_instance: instances, rows: rows.slice(0, 500) };
   }
 
   services(now) {

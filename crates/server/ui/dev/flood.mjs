@@ -49,13 +49,13 @@ export class Flood {
       const start = Math.floor(now / SECOND / life) * life * SECOND - i * 1000;
       return {
         id: `${Math.floor(start / SECOND).toString(16)}${i.toString(16).padStart(8, '0')}`, service: 'flood', instance: `web-${i % INSTANCES}`, pid: 100 + i, name: `GET /r/${i % 40}`, start_us: start,
-        elapsed_us: now - start, state: STATES[i % 6], text: i % 6 === 2 ? 'SELECT * FROM orders WHERE id = # AND state IN (#' : '', thread: String(i),
+        elapsed_us: now - start, speed: 'normal', state: STATES[i % 6], text: i % 6 === 2 ? 'SELECT * FROM orders WHERE id = # AND state IN (#' : '', thread: String(i),
       };
     });
     rows.sort((a, b) => b.elapsed_us - a.elapsed_us);
     const by_instance = Array.from({ length: INSTANCES }, (_, i) => ({ service: 'flood', instance: `web-${i}`, normal: 1 + (i % 3), slow: i % 5 === 0 ? 1 : 0, very_slow: i % 50 === 0 ? 1 : 0 }));
     return {
-      t: now, available: true, count: this.running, normal: count(2), slow: count(3), very_slow: count(6), states: Object.fromEntries(STATES.map((state) => [state, count(6)])), by_instance, rows,
+      t: now, available: true, count: this.running, normal: count(2), slow: count(3), very_slow: count(6), slow_from_us: 3e6, very_slow_from_us: 8e6, states: Object.fromEntries(STATES.map((state) => [state, count(6)])), by_instance, rows,
     };
   }
 

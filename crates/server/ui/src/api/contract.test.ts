@@ -41,10 +41,10 @@ const BREAKDOWN = { sql_us: 0, fetch_us: 0, dbc_us: 0, http_us: 0, method_us: 0,
 const PROFILE: Profile = { transaction: TRANSACTION, steps: [STEP], error: null, logs: [LOG], attributes: {}, breakdown: BREAKDOWN };
 const SPAN: TraceSpan = { id: '', parent_id: null, transaction: '', service: '', kind: '', name: '', start_us: 0, elapsed_us: 0, error: false };
 const TRACE: Trace = { trace_id: '', transactions: [TRANSACTION], spans: [SPAN] };
-const ROW: ActiveRow = { id: '', service: '', instance: '', pid: 0, name: '', start_us: 0, elapsed_us: 0, state: 'own', text: '', thread: '' };
+const ROW: ActiveRow = { id: '', service: '', instance: '', pid: 0, name: '', start_us: 0, elapsed_us: 0, speed: 'normal', state: 'own', text: '', thread: '' };
 const BY: ActiveInstance = { service: '', instance: '', normal: 0, slow: 0, very_slow: 0 };
 const ACTIVE: Active = {
-  t: 0, available: true, count: 0, normal: 0, slow: 0, very_slow: 0, states: { own: 0, method: 0, sql: 0, http: 0, dbc: 0, socket: 0 },
+  t: 0, available: true, count: 0, normal: 0, slow: 0, very_slow: 0, slow_from_us: null, very_slow_from_us: null, states: { own: 0, method: 0, sql: 0, http: 0, dbc: 0, socket: 0 },
   by_instance: [BY], rows: [ROW],
 };
 const STATISTIC: StatisticsRow = {

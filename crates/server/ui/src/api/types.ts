@@ -225,6 +225,9 @@ export interface Active {
   normal: number;
   slow: number;
   very_slow: number;
+  /** From when on they are; null if not all in the scope agree. */
+  slow_from_us: number | null;
+  very_slow_from_us: number | null;
   states: Record<ActiveState, number>;
   by_instance: ActiveInstance[];
   rows: ActiveRow[];
@@ -246,6 +249,7 @@ export interface ActiveRow {
   name: string;
   start_us: number;
   elapsed_us: number;
+  speed: 'normal' | 'slow' | 'very_slow';
   state: ActiveState;
   text: string;
   thread: string;

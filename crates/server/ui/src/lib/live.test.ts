@@ -23,7 +23,7 @@ class FakeStream {
 }
 
 const NOW = 1_763_719_200 * SECOND;
-const ACTIVE = { t: NOW, available: true, count: 0, normal: 0, slow: 0, very_slow: 0, states: { own: 0, method: 0, sql: 0, http: 0, dbc: 0, socket: 0 }, by_instance: [], rows: [] };
+const ACTIVE = { t: NOW, available: true, count: 0, normal: 0, slow: 0, very_slow: 0, slow_from_us: 3e6, very_slow_from_us: 8e6, states: { own: 0, method: 0, sql: 0, http: 0, dbc: 0, socket: 0 }, by_instance: [], rows: [] };
 
 function meter(t: number, count: number): Meter {
   return {
