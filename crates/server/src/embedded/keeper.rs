@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the keeper is asked.
 #[derive(Debug)]
@@ -30,8 +30,9 @@ pub(crate) enum Request {
 
 pub(crate) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
     let mut tidied_us = now_us();
+    let mut unread = shared.read().fit_filters(shared.options.filter_bytes);
     loop {
-        let request = requests.recv_timeout(TICK);
+        let request = next_request(shared, requests, &mut unread);
         flush_all(shared);
         if !shared.read().warm.is_empty() {
             shared.write().cool(&shared.options, now_us());
@@ -39,15 +40,41 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
         match request {
             Err(RecvTimeoutError::Disconnected) => return,
             Ok(Request::Tidy { now_us, done }) => {
-                tidy(shared, now_us);
+                unread = tidy(shared, now_us);
                 done.send(()).ok();
             }
             Ok(Request::Flush) | Err(RecvTimeoutError::Timeout) => {
                 let now = now_us();
                 if now.saturating_sub(tidied_us).abs() >= shared.options.tidy_every_us {
                     tidied_us = now;
-                    tidy(shared, now);
+                    unread = tidy(shared, now);
                 }
+            }
+        }
+    }
+}
+
+/// Waits a tick for a request. While there is none, filters are read: a request waits for one segment's at most.
+fn next_request(
+    shared: &Shared,
+    requests: &Receiver<Request>,
+    unread: &mut Vec<Arc<Segment>>,
+) -> Result<Request, RecvTimeoutError> {
+    let end = Instant::now() + TICK;
+    loop {
+        let wait = if unread.is_empty() {
+            end.saturating_duration_since(Instant::now())
+        } else {
+            Duration::ZERO
+        };
+        let request = requests.recv_timeout(wait);
+        if !matches!(request, Err(RecvTimeoutError::Timeout)) || Instant::now() >= end {
+            return request;
+        }
+        if let Some(segment) = unread.pop() {
+            shared.read_filters(&segment);
+            if unread.is_empty() {
+                (shared.options.at_step)("filters read");
             }
         }
     }
@@ -126,13 +153,15 @@ fn flush(shared: &Arc<Shared>, sealed: &Arc<Sealed>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tidy(shared: &Arc<Shared>, now: i64) {
+/// Merges and removes what is due; returns the segments whose filters are to be read.
+fn tidy(shared: &Arc<Shared>, now: i64) -> Vec<Arc<Segment>> {
     if !below_floor(shared) {
         merge_due(shared, now);
     }
     if let Err(failure) = retain(shared, now) {
         shared.failed(format!("cannot remove old data: {}", failure.0));
     }
+    shared.read().fit_filters(shared.options.filter_bytes)
 }
 
 /// Merges every hour that is over.

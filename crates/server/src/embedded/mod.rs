@@ -5,6 +5,7 @@
 //! the columns in memory and answers. The *keeper* turns old columns into segments, merges and
 //! removes them. Queries read: the columns under the lock that the writer takes, the rest without it.
 
+mod filters;
 mod keeper;
 mod options;
 pub(crate) mod recovery;

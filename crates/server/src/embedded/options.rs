@@ -13,6 +13,9 @@ pub struct Options {
     pub memory_bytes: u64,
     /// … and they are younger than this: questions about the last minutes are answered without reading files.
     pub memory_us: i64,
+    /// Bloom filters of the newest segments are kept in memory up to this: a lookup by id asks all segments, and finds
+    /// most of their files not in the system's cache after a start or a quiet night.
+    pub filter_bytes: u64,
     /// Response time up to which a user is satisfied; up to four times it is tolerated.
     pub apdex_us: u64,
     /// Free space below which nothing is stored: the greater of the two.
@@ -23,7 +26,8 @@ pub struct Options {
     pub keep: Keep,
     /// How often old segments are looked for, to merge and to remove them.
     pub tidy_every_us: i64,
-    /// Called at each step of storing, flushing and merging; for tests that end the process there.
+    /// Called at each step of storing, flushing and merging, and when filters were read; for tests that end the process
+    /// there, and for measurements.
     #[doc(hidden)]
     pub at_step: fn(&'static str),
 }
@@ -63,6 +67,7 @@ impl Default for Options {
             flush_bytes: 64 << 20,
             memory_bytes: 64 << 20,
             memory_us: 3_600_000_000,
+            filter_bytes: 8 << 20,
             apdex_us: 1_200_000,
             floor_bytes: 1 << 30,
             floor_percent: 5,

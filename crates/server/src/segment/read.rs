@@ -7,7 +7,7 @@ use super::schema::{
     MINUTE, RESOURCE, RESOURCE_COLUMNS, STAT, STAT_COLUMNS, TEXT, TEXT_COLUMNS, TX, TX_COLUMNS,
     read_apart, read_logs, read_lost, read_meters, read_resources, read_stats, read_tx,
 };
-use super::table::{Column, FileInfo, Group, Pick, Table, is_sound};
+use super::table::{Bloom, Column, FileInfo, Filters, Group, Pick, Table, is_sound};
 use super::{LEDGER, Manifest, STEPS, dir_name};
 use crate::columns::{Columns, Rows, Wide};
 use crate::hot::{ApartRow, LogRow, LostRow, Stat, StatKey};
@@ -21,7 +21,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+type FileFilters = HashMap<&'static str, Filters>;
 
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -34,6 +36,10 @@ pub(crate) struct Segment {
     /// Of each file that is verified in parts.
     pieces: HashMap<&'static str, Arc<Pieces>>,
     names: Arc<NameCache>,
+    /// What was read of its bloom filters, by file, while there is room for them in memory.
+    filters: Mutex<Option<Arc<FileFilters>>>,
+    /// What they take there.
+    filter_bytes: u64,
     /// Replaced or too old: removed from disk when the last query has let go of it.
     obsolete: AtomicBool,
     /// Files that retention removes when the last query has let go of this.
@@ -54,6 +60,8 @@ impl Segment {
         let mut segment = Self {
             dir,
             pieces: pieces.collect(),
+            filters: Mutex::default(),
+            filter_bytes: filter_bytes(&manifest),
             manifest,
             resources: Vec::new(),
             units: Vec::new(),
@@ -98,10 +106,47 @@ impl Segment {
         remove.extend(files);
     }
 
-    /// The same segment with another manifest.
+    /// What its bloom filters take in memory.
+    pub(crate) fn filter_bytes(&self) -> u64 {
+        self.filter_bytes
+    }
+
+    /// Whether its bloom filters were read into memory.
+    pub(crate) fn has_filters(&self) -> bool {
+        self.filters().is_some()
+    }
+
+    /// Reads its bloom filters into memory: a lookup by id that finds nothing here opens no file. Those that cannot be
+    /// read stay in their file, and are not tried again.
+    pub(crate) fn read_filters(&self) -> Result<(), PartError> {
+        let mut filters = FileFilters::new();
+        let read = KEYED.iter().try_for_each(|&file| {
+            if let Some(path) = self.verified(file)? {
+                let pieces = self.pieces.get(file).cloned();
+                let read = Filters::read(&path, file, self.groups(file), pieces)?;
+                filters.insert(file, read);
+            }
+            Ok(())
+        });
+        *self.filters() = Some(Arc::new(filters));
+        read
+    }
+
+    /// Lets go of what [`Self::read_filters`] read; lookups ask the files again.
+    pub(crate) fn drop_filters(&self) {
+        *self.filters() = None;
+    }
+
+    fn filters(&self) -> MutexGuard<'_, Option<Arc<FileFilters>>> {
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same segment with another manifest. Its filters are read anew.
     pub(crate) fn with_manifest(&self, manifest: Manifest) -> Self {
         Self {
             dir: self.dir.clone(),
+            filters: Mutex::default(),
+            filter_bytes: filter_bytes(&manifest),
             manifest,
             resources: self.resources.clone(),
             units: self.units.clone(),
@@ -218,10 +263,22 @@ impl Segment {
 
     /// Row groups that may hold a key, asking only the bloom filters.
     fn groups_with(&self, file: &str, key: usize, value: &[u8]) -> io::Result<Vec<usize>> {
-        let mut found = Vec::new();
         let groups = self.groups(file);
         if groups.is_empty() {
-            return Ok(found);
+            return Ok(Vec::new());
+        }
+        let may_have = |may: &dyn Fn(usize, &Bloom) -> bool| {
+            let numbered = groups.iter().enumerate();
+            let holds = |&(number, group): &(usize, &Group)| {
+                group.blooms.get(key).is_none_or(|bloom| may(number, bloom))
+            };
+            numbered.filter(holds).map(|(number, _)| number).collect()
+        };
+        let filters = self.filters().clone();
+        if let Some(filters) = filters.as_ref().and_then(|filters| filters.get(file)) {
+            return Ok(may_have(&|group, bloom| {
+                filters.may_have(group, key, bloom, value)
+            }));
         }
         let path = self.dir.join(file);
         let handle = match File::open(&path) {
@@ -232,16 +289,9 @@ impl Segment {
             }
             Err(error) => return Err(error),
         };
-        for (number, group) in groups.iter().enumerate() {
-            let may = match group.blooms.get(key) {
-                Some(bloom) => bloom.may_have(&handle, value).unwrap_or(true),
-                None => true,
-            };
-            if may {
-                found.push(number);
-            }
-        }
-        Ok(found)
+        Ok(may_have(&|_, bloom| {
+            bloom.may_have(&handle, value).unwrap_or(true)
+        }))
     }
 
     /// Row numbers at which the groups of transactions begin.
@@ -543,6 +593,13 @@ impl Part for Segment {
     }
 }
 
+fn filter_bytes(manifest: &Manifest) -> u64 {
+    let files = KEYED.iter().filter_map(|&file| manifest.files.get(file));
+    let groups = files.flat_map(|info| &info.groups);
+    let blooms = groups.flat_map(|group| &group.blooms);
+    blooms.map(|bloom| bloom.bytes() as u64).sum()
+}
+
 pub(crate) fn units_of(resources: &[Resource]) -> Vec<u32> {
     let mut first: HashMap<(u32, &str, &str), u32> = HashMap::new();
     (0..)
@@ -587,6 +644,8 @@ impl NameCache {
 const FILES: [&str; 12] = [
     TX, TEXT, RESOURCE, METER, MINUTE, STAT, LOG, METRIC, LOST, APART, STEPS, LEDGER,
 ];
+/// Files with bloom filters.
+const KEYED: [&str; 2] = [TX, APART];
 const NEED_TEXTS: [&str; 5] = [TX, STAT, LOG, METRIC, LOST];
 const UNKNOWN: u8 = 0;
 const SOUND: u8 = 1;

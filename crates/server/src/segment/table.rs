@@ -14,7 +14,7 @@ use parquet::data_type::{
 };
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::FileReader;
+use parquet::file::reader::{ChunkReader, FileReader};
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, Type};
@@ -273,15 +273,72 @@ impl Bloom {
     /// Whether a value may be in the row group. Reads 32 bytes.
     pub(crate) fn may_have(&self, file: &File, value: &[u8]) -> io::Result<bool> {
         let hash = xxh64(value);
+        let mut block = [0; BLOOM_BLOCK];
+        file.read_exact_at(&mut block, self.offset + self.place(hash) as u64)?;
+        Ok(has(&block, hash))
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks as usize * BLOOM_BLOCK
+    }
+
+    /// Where in the filter the block lies that knows of a hash.
+    fn place(&self, hash: u64) -> usize {
         let block = ((hash >> 32) * u64::from(self.blocks)) >> 32;
-        let mut bytes = [0; BLOOM_BLOCK];
-        file.read_exact_at(&mut bytes, self.offset + block * BLOOM_BLOCK as u64)?;
-        let key = hash as u32;
-        let words = bytes.as_chunks::<4>().0;
-        Ok(words.iter().zip(BLOOM_SALT).all(|(word, salt)| {
-            let bit = key.wrapping_mul(salt) >> 27;
-            u32::from_le_bytes(*word) & 1 << bit != 0
-        }))
+        block as usize * BLOOM_BLOCK
+    }
+}
+
+/// Whether a block of a bloom filter has the bits of a hash.
+fn has(block: &[u8], hash: u64) -> bool {
+    let words = block.as_chunks::<4>().0;
+    words.iter().zip(BLOOM_SALT).all(|(word, salt)| {
+        let bit = (hash as u32).wrapping_mul(salt) >> 27;
+        u32::from_le_bytes(*word) & 1 << bit != 0
+    })
+}
+
+/// A table's bloom filters in memory: of each row group, of each key.
+#[derive(Debug)]
+pub(crate) struct Filters(Vec<Vec<Box<[u8]>>>);
+
+impl Filters {
+    /// Reads and verifies the filters: a bit that got lost would hide rows from every lookup.
+    pub(crate) fn read(
+        path: &Path,
+        name: &'static str,
+        groups: &[Group],
+        pieces: Option<Arc<Pieces>>,
+    ) -> Result<Self, PartError> {
+        let file = open(path, name, pieces)?;
+        let read = |bloom: &Bloom| {
+            let bytes = file.get_bytes(bloom.offset, bloom.bytes());
+            // What was read may be part of a whole piece, which would stay in memory with it.
+            bytes.map(|bytes| Box::from(&*bytes))
+        };
+        let of_group = |group: &Group| group.blooms.iter().map(read).collect();
+        let filters = groups.iter().map(of_group).collect::<Result<_, _>>();
+        filters.map(Self).map_err(|e| part_error(e, name))
+    }
+
+    /// The same as [`Bloom::may_have`] of a row group's filter.
+    pub(crate) fn may_have(&self, group: usize, key: usize, bloom: &Bloom, value: &[u8]) -> bool {
+        let hash = xxh64(value);
+        let place = bloom.place(hash);
+        let filter = self.0.get(group).and_then(|keys| keys.get(key));
+        let block = filter.and_then(|filter| filter.get(place..place + BLOOM_BLOCK));
+        block.is_none_or(|block| has(block, hash))
+    }
+}
+
+fn open(
+    path: &Path,
+    name: &'static str,
+    pieces: Option<Arc<Pieces>>,
+) -> Result<PieceFile, PartError> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(PartError::Damaged(name)),
+        file => Ok(PieceFile::new(file?, pieces)?),
     }
 }
 
@@ -314,13 +371,7 @@ impl Table {
         columns: &'static [Column],
         pieces: Option<Arc<Pieces>>,
     ) -> Result<Self, PartError> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(PartError::Damaged(name));
-            }
-            other => other?,
-        };
-        let file = PieceFile::new(file, pieces)?;
+        let file = open(path, name, pieces)?;
         let reader = SerializedFileReader::new(file).map_err(|e| part_error(e, name))?;
         Ok(Self {
             reader,
@@ -707,6 +758,38 @@ mod tests {
             wrong += u32::from(ids.may_have(&file, &absent).expect("reads"));
         }
         assert!(wrong < 150, "{wrong} of 5000");
+    }
+
+    #[test]
+    fn filters_in_memory_say_what_those_in_the_file_say() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.parquet");
+        let info = write(&path, 2, 3_000);
+        let read = || {
+            let pieces = Pieces::new(info.bytes, &info.pieces);
+            Filters::read(&path, "t.parquet", &info.groups, pieces)
+        };
+        let filters = read().expect("reads");
+        let file = File::open(&path).expect("opens");
+        let mut passed = 0;
+        for n in 0..9_000 {
+            let id = mixed(n).to_le_bytes();
+            let trace = (u128::from(mixed(n)) << 64 | u128::from(n)).to_be_bytes();
+            for (number, group) in info.groups.iter().enumerate() {
+                for (key, value) in [&id[..], &trace].into_iter().enumerate() {
+                    let bloom = &group.blooms[key];
+                    let in_file = bloom.may_have(&file, value).expect("reads");
+                    assert_eq!(filters.may_have(number, key, bloom, value), in_file, "{n}");
+                    passed += u32::from(in_file);
+                }
+            }
+        }
+        assert!((12_000..12_500).contains(&passed), "{passed}");
+        let place = info.groups[1].blooms[0].offset;
+        let mut bytes = std::fs::read(&path).expect("reads");
+        bytes[usize::try_from(place).expect("fits")] ^= 1;
+        std::fs::write(&path, bytes).expect("writes");
+        assert!(matches!(read(), Err(PartError::Damaged("t.parquet"))));
     }
 
     #[test]
