@@ -29,7 +29,7 @@ SLOTS_AT, SLOT_BYTES, SLOTS = 12288, 192, 256
 STACK_WANTED_AT = 512
 TRACING_ON = 1 << 32
 
-FIRST_WAIT = 0.005
+FIRST_WAIT = 0.02
 EXIT_WAIT = 200 * 1000000
 BELL_PAUSE = 20 * 1000000
 HEARTBEAT_OLD = 2 * SECOND
@@ -84,7 +84,7 @@ class Ring(object):
             if _launch.launch is None:
                 return _launch.installed
             # The very first request of a process is the one that hangs after a bad deployment: it is worth a moment to have
-            # its slot from the start.
+            # its slot from the start. The collector needs a fraction of a millisecond, but may have to wait for a processor.
             self._look_for_collector(FIRST_WAIT if self.link is None else 0)
             if self.mapping is None:
                 return True
@@ -361,18 +361,18 @@ class Ring(object):
             _stack_thread.start(self)
 
     def _go_without(self):
-        """No ring yet. A short-lived child may have no other transaction, hence the first one waits a moment for the answer;
-        an idle one may end no other for long, hence what there is goes as it is."""
-        link, wait = self.link, 0
+        """No ring yet. A short-lived child may have no other transaction, and an idle process may end no other for long, hence
+        what there is goes as it is."""
+        link = self.link
+        if link is None:
+            return
         if self.first:
             self.first = False
-            wait = FIRST_WAIT
-            if link is not None and not link.waiting and link.refusal is None:
+            if not link.waiting and link.refusal is None:
                 # Too many were before us at the begin, perhaps.
                 link.next_try = 0
-        if link is not None:
-            self._look_for_collector(wait)
-            self._hand_over()
+        self._look_for_collector(0)
+        self._hand_over()
 
     def _hand_over(self):
         """No ring yet: the frames follow the request for one on its socket, where they wait however slow the collector is,
