@@ -31,6 +31,7 @@ fn main() {
     let rows: u64 = std::env::args()
         .nth(1)
         .and_then(|n| n.parse().ok())
+        .filter(|rows| *rows > 0)
         .unwrap_or(1_000_000);
     let dir = std::env::temp_dir().join(format!("store-bench-{}", std::process::id()));
     let mode = std::env::args().nth(2).unwrap_or_default();
