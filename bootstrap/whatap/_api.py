@@ -123,9 +123,9 @@ def _join_agent():
     if _joined:
         return
     _joined = True
-    from . import _start
+    from . import _program, _start
     names = 'WHATAP_HOME_BATCH', 'WHATAP_BATCH_HOME', 'WHATAP_HOME'
-    homes = [home for home in map(_start.posix_environ, names) if home]
+    homes = [home for home in map(_program.environment, names) if home]
     if homes:
         _start.start(by_code=True, home=homes[0])
 

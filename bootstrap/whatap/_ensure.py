@@ -8,7 +8,7 @@ that asks for the tracer itself waits longer.
 import posix
 import sys
 
-from ._start import posix_environ
+from ._program import environment
 
 WAIT = 0.030
 # Then we look at the helper, again and again: it is given up when it was asleep so often in a row, and after this.
@@ -25,7 +25,7 @@ SIGNS = ('WHATAP_HOME', 'WHATAP_CONFIG', 'WHATAP_LICENSE', 'WHATAP_SERVER_HOST',
 def launch_value(asked=False, home=None):
     """The launch value, or None. `asked`: the program asks for the tracer itself. `home`: not the one of the
     environment."""
-    if not asked and not any([posix_environ(name) for name in SIGNS]):
+    if not asked and not any([environment(name) for name in SIGNS]):
         return None
     program = _program()
     if program is None:
@@ -39,7 +39,7 @@ def _program():
     places = [here + '/bin']
     if sys.executable and '/' in sys.executable:
         places.append(sys.executable[:sys.executable.rindex('/')])
-    places.extend([place for place in (posix_environ('PATH') or '').split(':') if place[:1] == '/'])
+    places.extend([place for place in (environment('PATH') or '').split(':') if place[:1] == '/'])
     for place in places:
         path = place + '/' + PROGRAM
         try:

@@ -3,7 +3,7 @@ module's code is traced, line by line, until all of them are there. Nothing is i
 """
 import sys
 
-from . import guard
+from . import guard, hooks
 
 _GENERIC = '<generic parameters of '
 
@@ -35,8 +35,7 @@ class _Script(object):
             known = self._missing.intersection(frame.f_globals)
             if known:
                 self._missing -= known
-                from .instrument import methods
-                methods.instrument(sys.modules['__main__'])
+                hooks.ran('__main__', sys.modules['__main__'])
             # The script may have begun to trace itself.
             is_ours = sys.gettrace() is _on_call
             if self._missing and event != 'return' and is_ours:
@@ -52,7 +51,6 @@ class _Script(object):
 
 def _defined_in(code):
     """Names that a pattern may begin with: those of functions and classes; any that is stored under, if it is named."""
-    from . import hooks
     wanted = set()
     for kind in ('method', 'service'):
         for pattern in hooks.patterns(kind):

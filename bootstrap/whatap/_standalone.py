@@ -7,7 +7,7 @@ import sys
 
 from . import guard, tx as transactions
 from ._compat import at_exit, clock
-from ._start import stem, what_runs
+from ._program import executable, stem, what_runs
 
 # Nanoseconds that the program's end may wait for a collector that has not answered yet.
 EXIT_WAIT = 1000000000
@@ -19,9 +19,9 @@ MANAGERS = frozenset(('manage', 'django', 'django-admin', 'flask'))
 SERVING_COMMANDS = frozenset(('dbshell', 'run', 'runserver', 'runserver_plus', 'shell', 'shell_plus'))
 
 
-def begin(words):
-    """Begins the transaction of the program that this command line runs, if it is one that ends."""
-    name = _name(words)
+def begin():
+    """Begins the transaction of the program that this interpreter runs, if it is one that ends."""
+    name = _name()
     if name is None:
         return
     tx = transactions.begin(None, name, kind=transactions.TASK)
@@ -56,13 +56,11 @@ class _End(object):
                 raise
 
 
-def _name(words):
+def _name():
     """`nightly.py`, `package.module`, `manage.py migrate`; None for what serves, and for `-c`, stdin and embedded
     interpreters."""
-    if not words or not words[0].rsplit('/', 1)[-1].startswith('python'):
-        return None
-    is_module, program = what_runs(words)
-    if not program:
+    is_module, program = what_runs()
+    if not program or not executable().startswith('python'):
         return None
     name = program[0] if is_module else program[0].rstrip('/').rsplit('/', 1)[-1]
     kind = name.split('.')[0] if is_module else stem(name)

@@ -48,12 +48,9 @@ def install(disabled=()):
     for module, file, function in TABLE:
         if file not in disabled:
             register(module, file, function)
-    named = set([pattern.partition(':')[0].strip() for kind in ('method', 'service') for pattern in patterns(kind)])
-    for module in named:
-        register(module, 'methods', 'instrument')
-    if '__main__' in named:
-        from . import _script
-        _script.watch()
+    for kind in ('method', 'service'):
+        for pattern in patterns(kind):
+            register(pattern.partition(':')[0].strip(), 'methods', 'instrument')
     sys.meta_path.insert(0, Finder())
     for name in list(_rows):
         module = sys.modules.get(name)
@@ -68,6 +65,11 @@ def patterns(kind):
     if kind == 'service' and options['standalone_enabled'] and options['standalone_type'] == MULTIPLE:
         found += options['standalone_transaction_patterns']
     return [pattern for pattern in found if ':' in pattern]
+
+
+def names(module):
+    """Whether something is to be done when this module runs."""
+    return module in _rows
 
 
 def register(module, file, function):
