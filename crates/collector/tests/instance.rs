@@ -1,12 +1,14 @@
 //! Whole instances as real processes: watchdogs, collectors, and tracers that are killed, stopped, and started again.
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::MsgFlags;
 use nix::unistd::Pid;
 use prost::Message as _;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -179,23 +181,33 @@ fn frames_are_left(home: &Home) {
     let mut keeper = home.tracer();
     let collector = home.collector();
     end(collector, Signal::SIGSTOP);
-    {
-        let connection = instance::reach(&home.name).unwrap();
-        let attach = Message::new("attach").with("pid", 1).with("version", "3");
-        instance::send(connection.as_fd(), &attach, &[]).unwrap();
-        for id in [7, 8] {
-            let head = Frame {
-                id,
-                ..Frame::default()
-            };
-            let draft = Draft {
-                head,
-                ..Draft::default()
-            };
-            home.hand_over(&connection, &draft.encode(0));
+    let attach = Message::new("attach").with("pid", 1).with("version", "3");
+    let late = |frame: &[u8]| [b"late\n", frame].concat();
+    let frames = (7..47).map(|id| {
+        let head = Frame {
+            id,
+            ..Frame::default()
+        };
+        let draft = Draft {
+            head,
+            ..Draft::default()
+        };
+        late(&draft.encode(0))
+    });
+    let mut packets = vec![attach.encode()];
+    packets.extend(frames.chain([late(b"no frame")]));
+    let name = home.name.clone();
+    let mut process = Command::new("true");
+    let leave_them = move || {
+        let connection = instance::reach(&name)?;
+        for packet in &packets {
+            nix::sys::socket::send(connection.as_raw_fd(), packet, MsgFlags::empty())?;
         }
-        home.hand_over(&connection, b"no frame");
-    }
+        Ok(())
+    };
+    // SAFETY: a few calls of the system, and the C library's allocator works after a fork.
+    unsafe { process.pre_exec(leave_them) };
+    assert!(process.status().unwrap().success());
     end(collector, Signal::SIGCONT);
     assert_eq!(keeper.ask("put 2"), "2");
     assert_eq!(keeper.ask("settled"), "2");
@@ -214,7 +226,7 @@ fn frames_are_left(home: &Home) {
     let rings: HashSet<_> = others.iter().map(|(ring, ..)| ring).collect();
     assert_eq!(
         (others.len(), rings.len()),
-        (2, 2),
+        (40, 40),
         "each in a ring of its own"
     );
 }
@@ -692,13 +704,6 @@ impl Home {
             }
         }
         None
-    }
-
-    fn hand_over(&self, connection: &OwnedFd, frame: &[u8]) {
-        let packet = [b"late\n", frame].concat();
-        let flags = nix::sys::socket::MsgFlags::empty();
-        let sent = nix::sys::socket::send(connection.as_raw_fd(), &packet, flags);
-        assert_eq!(sent, Ok(packet.len()));
     }
 
     fn status(&self) -> Message {

@@ -22,6 +22,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 const ACCEPTS_A_TURN: usize = 256;
 const PACKETS_A_TURN: usize = 16;
 const MESSAGES_A_TURN: usize = 1024;
+/// Turns in a row for one who ends: more than the queue of a socket holds.
+const MAX_TURNS: usize = 1024;
 /// Who has not become a tracer or waits for nothing is let go after this time.
 const SILENT_MS: u64 = 30_000;
 /// Other users may connect, because one may be ours with a token. They get little room and little time.
@@ -288,33 +290,49 @@ impl Collector {
         }
     }
 
-    /// Takes what a connection has to say.
-    pub(crate) fn serve(&mut self, id: u64) {
+    /// Takes what a connection has to say, as much as fits into its turn; whether there may be more.
+    pub(crate) fn serve(&mut self, id: u64) -> bool {
         for _ in 0..PACKETS_A_TURN {
             let Some(connection) = self.desk.connections.get(&id) else {
-                return;
+                return false;
             };
             match instance::receive(connection.fd.as_fd()) {
                 Ok(Received::Message(message, fds)) => self.obey(id, &message, fds),
                 Ok(Received::Late(frame)) => self.take_late(id, &frame),
-                Ok(Received::Nothing) => return,
+                Ok(Received::Nothing) => return false,
                 Ok(Received::Nonsense) => self.desk.refuse(id, "verb"),
-                Ok(Received::Closed) | Err(_) => return self.hang_up(id),
+                Ok(Received::Closed) | Err(_) => {
+                    self.hang_up(id);
+                    return false;
+                }
             }
         }
+        true
     }
 
-    /// What the ended process of this ring said last, before its connection is forgotten along with it.
+    /// All that the ended process of this ring said, before its connection is forgotten along with it.
     pub(crate) fn hear_out(&mut self, ring: u64) {
         let of_ring = |(id, one): (&u64, &Connection)| (one.ring == Some(ring)).then_some(*id);
         let connections: Vec<u64> = self.desk.connections.iter().filter_map(of_ring).collect();
-        connections.into_iter().for_each(|id| self.serve(id));
+        for id in connections {
+            self.serve_all(id);
+        }
     }
 
     /// The same for everybody, before this collector ends.
     pub(crate) fn hear_all_out(&mut self) {
         let connections: Vec<u64> = self.desk.connections.keys().copied().collect();
-        connections.into_iter().for_each(|id| self.serve(id));
+        for id in connections {
+            self.serve_all(id);
+        }
+    }
+
+    /// What waits in a connection. Its queue has an end, but who still runs may fill it again.
+    fn serve_all(&mut self, id: u64) {
+        let mut turns = 0;
+        while self.serve(id) && turns < MAX_TURNS {
+            turns += 1;
+        }
     }
 
     fn hang_up(&mut self, id: u64) {

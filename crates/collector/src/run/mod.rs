@@ -318,7 +318,9 @@ impl Collector {
         for event in events.iter().take(count) {
             let number = event.data() & !TAGS;
             match event.data() & TAGS {
-                TAG_CONNECTION => self.serve(number),
+                TAG_CONNECTION => {
+                    self.serve(number);
+                }
                 TAG_LIFE => self.note_death(number),
                 _ if number == LISTENER => self.welcome(),
                 _ if number == SIGNALS => self.heed_signals(),
