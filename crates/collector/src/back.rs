@@ -156,6 +156,8 @@ impl Back {
     /// was sent.
     pub(crate) fn close(&self, patience: Duration) -> bool {
         let started = Instant::now();
+        // A server that was away may be back while we pause: what memory alone holds has this chance only.
+        self.outbox.poke();
         let mut sent = self.outbox.flush(Duration::ZERO);
         while !sent {
             let longest = if self.is_worth_waiting() {

@@ -84,9 +84,9 @@ test('a rectangle on the hitmap lists exactly what it holds', async ({ page, wat
   const to = Math.floor((Date.now() * 1000) / column) * column;
   await page.goto(`${server.url}/#/?from=${to - 600_000_000}&to=${to}&y=20`);
   const area = page.getByRole('application', { name: /Hitmap/ });
-  await expect(page.locator('.hitmap .counts')).not.toHaveText(/^0 /);
   const box = (await area.boundingBox())!;
   for (const [x, y, width, height] of [[560, 24, 180, 90], [520, 40, 320, 240], [60, 24, 800, 12]] as const) {
+    await expect(page.locator('.hitmap .counts')).toHaveText(/^[1-9]/);
     await page.mouse.move(box.x + x, box.y + box.height - y);
     await page.mouse.down();
     await page.mouse.move(box.x + x + width, box.y + box.height - y - height, { steps: 5 });

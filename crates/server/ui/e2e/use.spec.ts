@@ -295,7 +295,7 @@ test('a chart can be taken along: table, CSV, PNG, curl', async ({ page, watched
   await menu.click();
   await chart.getByRole('button', { name: 'Show values as a table' }).click();
   await expect(chart.getByRole('columnheader', { name: '2xx' })).toBeVisible();
-  expect(await chart.locator('tbody tr').count()).toBe(120);
+  await expect(chart.locator('tbody tr')).toHaveCount(120);
   await watched.accessible();
   const save = async (name: string) => {
     await menu.click();

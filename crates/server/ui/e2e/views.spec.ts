@@ -45,6 +45,7 @@ for (const theme of ['light', 'dark'] as const) {
       test('a server that wants a login says how', async ({ page, watched }) => {
         watched.expected.push(/401/);
         await watched.open('locked');
+        await expect(page.locator('#token')).toBeVisible();
         await watched.accessible();
         await page.locator('#token').fill('not this one');
         await page.keyboard.press('Enter');
