@@ -35,23 +35,14 @@ def _named(original):
         except BaseException:
             _note()
         response = original(self, *args)
-        # As `_look_at`, without the call.
         try:
             if type(response.response) is list and not response._on_close:
+                # Nothing of it is made while it is sent: it need not be followed.
                 tx.whole = True
         except BaseException:
             _note()
         return response
     return wrapper
-
-
-def _look_at(tx, response):
-    """A response of which nothing is made while it is sent need not be followed."""
-    try:
-        if type(response.response) is list and not response._on_close:
-            tx.whole = True
-    except BaseException:
-        _note()
 
 
 def _note():
@@ -61,38 +52,30 @@ def _note():
 
 
 def _unhandled(original):
-    context = transactions._get
-
     def wrapper(self, *args, **kwargs):
-        tx = context()
-        if tx is None:
-            return original(self, *args, **kwargs)
-        kind, error, trace = sys.exc_info()
-        try:
-            if error is not None:
-                tx.fail(kind, error, trace)
-        finally:
-            del error, trace
-        response = original(self, *args, **kwargs)
-        _look_at(tx, response)
-        return response
+        tx = transactions.current()
+        if tx is not None:
+            _remember(tx.fail)
+        return original(self, *args, **kwargs)
     return wrapper
 
 
 def _handled(original, http_exception):
-    context = transactions._get
-
     def wrapper(self, *args, **kwargs):
-        tx = context()
-        if tx is not None:
-            kind, error, trace = sys.exc_info()
-            try:
-                if error is not None and not isinstance(error, http_exception):
-                    tx.handle(kind, error, trace)
-            finally:
-                del error, trace
+        tx = transactions.current()
+        if tx is not None and not isinstance(sys.exc_info()[1], http_exception):
+            _remember(tx.handle)
         return original(self, *args, **kwargs)
     return wrapper
+
+
+def _remember(note):
+    kind, error, trace = sys.exc_info()
+    try:
+        if error is not None:
+            note(kind, error, trace)
+    finally:
+        del error, trace
 
 
 def _closing_iterator():
