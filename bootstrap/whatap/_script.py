@@ -51,12 +51,8 @@ class _Script(object):
 
 def _defined_in(code):
     """Names that a pattern may begin with: those of functions and classes; any that is stored under, if it is named."""
-    wanted = set()
-    for kind in ('method', 'service'):
-        for pattern in hooks.patterns(kind):
-            module, _, target = pattern.partition(':')
-            if module.strip() == '__main__':
-                wanted.add(target.strip().partition('.')[0])
+    named = hooks.patterns('method') + hooks.patterns('service')
+    wanted = set([target.partition('.')[0] for module, target in named if module == '__main__'])
     defined = [getattr(constant, 'co_name', '') for constant in code.co_consts]
     defined = set([name[len(_GENERIC):-1] if name.startswith(_GENERIC) else name for name in defined])
     if '*' in wanted:

@@ -49,8 +49,8 @@ def install(disabled=()):
         if file not in disabled:
             register(module, file, function)
     for kind in ('method', 'service'):
-        for pattern in patterns(kind):
-            register(pattern.partition(':')[0].strip(), 'methods', 'instrument')
+        for module, _ in patterns(kind):
+            register(module, 'methods', 'instrument')
     sys.meta_path.insert(0, Finder())
     for name in list(_rows):
         module = sys.modules.get(name)
@@ -59,12 +59,13 @@ def install(disabled=()):
 
 
 def patterns(kind):
-    """What the options name as steps (`method`) or transactions (`service`): `module:target` each."""
+    """What the options name as steps (`method`) or transactions (`service`): module and target of each."""
     options = _launch.options
     found = options['hook_%s_patterns' % kind]
     if kind == 'service' and options['standalone_enabled'] and options['standalone_type'] == MULTIPLE:
         found += options['standalone_transaction_patterns']
-    return [pattern for pattern in found if ':' in pattern]
+    parts = [pattern.partition(':') for pattern in found]
+    return [(module.strip(), target.strip()) for module, colon, target in parts if colon]
 
 
 def names(module):

@@ -20,10 +20,9 @@ _hooked = set()
 
 def instrument(module):
     for kind, make in (('service', service), ('method', method)):
-        for pattern in patterns(kind):
-            name, _, target = pattern.partition(':')
-            if name.strip() == module.__name__:
-                for owner, key in targets(module, target.strip()):
+        for name, target in patterns(kind):
+            if name == module.__name__:
+                for owner, key in targets(module, target):
                     hook(module, owner, key, make)
 
 
