@@ -112,7 +112,10 @@ class Servers(unittest.TestCase):
 
         def work(number):
             for _ in range(number):
-                answer = self.get(path)
+                try:
+                    answer = self.get(path)
+                except Exception as error:
+                    answer = (None, repr(error))
                 if answer[0] != status:
                     wrong.append(answer)
 
@@ -122,7 +125,7 @@ class Servers(unittest.TestCase):
             worker.start()
         for worker in workers:
             worker.join()
-        self.assertEqual(wrong, [])
+        self.assertEqual(wrong, [], self.printed())
 
     def stop(self, may_print=()):
         """Ends it as an init system does. Without a tracer it would end with 0, too."""

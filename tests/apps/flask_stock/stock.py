@@ -1,4 +1,5 @@
 """Stock service: how many of an article lie in the warehouse."""
+import fcntl
 import logging
 import os
 import sqlite3
@@ -32,6 +33,13 @@ def connect():
 
 
 def prepare_database():
+    """One process at a time: the sqlite3 of Python 2.7 fails when another one creates a table meanwhile."""
+    with open(DATABASE + '.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fill_database()
+
+
+def fill_database():
     connection = connect()
     try:
         connection.executescript(SCHEMA)
