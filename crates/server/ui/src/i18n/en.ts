@@ -253,6 +253,7 @@ export const en = {
   'profile.aborted': 'The process died while this was running. Start and name were known; the end is when the death was noticed.',
   'profile.noSteps': 'This transaction had no steps.',
   'profile.notKept': 'The steps of this transaction were not kept. Kept are those of slow and failed ones, of the first of each name, and a share of the rest.',
+  'profile.diedWithSteps': 'The process died before it could hand the steps over.',
   'profile.noMethods': 'No methods in this transaction’s steps.',
   'profile.diedThen': 'All that died then',
   'profile.last': 'It was in: {kind}, for {time}',

@@ -255,6 +255,7 @@ export const ja: Catalogue = {
   'profile.aborted': '実行中にプロセスが終了しました。開始時刻と名前は分かっています。終了時刻は、終了に気付いた時点です。',
   'profile.noSteps': 'このトランザクションにステップはありません。',
   'profile.notKept': 'このトランザクションのステップは保存されていません。保存されるのは、遅いもの、失敗したもの、各名前の最初のもの、残りの一部です。',
+  'profile.diedWithSteps': 'プロセスがステップを渡す前に終了しました。',
   'profile.noMethods': 'このトランザクションのステップにメソッドはありません。',
   'profile.diedThen': '同時に中断したもの',
   'profile.last': '終了時の処理：{kind}、{time} 経過',

@@ -255,6 +255,7 @@ export const ko: Catalogue = {
   'profile.aborted': '실행 중에 프로세스가 죽었습니다. 시작 시각과 이름은 알려져 있었고, 종료 시각은 죽음을 알아챈 때입니다.',
   'profile.noSteps': '이 트랜잭션에는 스텝이 없습니다.',
   'profile.notKept': '이 트랜잭션의 스텝은 보관되지 않았습니다. 느리거나 실패한 것, 이름별 첫 번째 것, 그리고 나머지 일부만 보관합니다.',
+  'profile.diedWithSteps': '프로세스가 스텝을 넘기기 전에 종료되었습니다.',
   'profile.noMethods': '이 트랜잭션의 단계에 메서드가 없습니다.',
   'profile.diedThen': '그때 함께 중단된 트랜잭션',
   'profile.last': '종료 당시: {kind}, {time} 동안',

@@ -255,6 +255,7 @@ export const zh: Catalogue = {
   'profile.aborted': '进程在其运行期间终止。开始时间和名称已知；结束时间是发现终止的时刻。',
   'profile.noSteps': '此事务没有步骤。',
   'profile.notKept': '未保留此事务的步骤。保留的是慢的和失败的、每个名称的第一个，以及其余的一部分。',
+  'profile.diedWithSteps': '进程在交出步骤之前已终止。',
   'profile.noMethods': '此事务的步骤中没有方法。',
   'profile.diedThen': '当时一同中止的事务',
   'profile.last': '终止时处于：{kind}，已 {time}',
