@@ -13,7 +13,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use scene::{Scene, other_pythons, program};
+use scene::{Scene, program, pythons};
 
 #[test]
 fn l01_the_commands_status_is_ours() {
@@ -265,7 +265,7 @@ fn l12_the_users_sitecustomize_runs_once() {
 fn l14_other_interpreters_see_no_foreign_packages() {
     let scene = Scene::new();
     let boot = boot(&scene);
-    for python in other_pythons() {
+    for python in pythons() {
         let python = python.to_str().unwrap();
         let look = "import sys; print('|'.join(sys.path))";
         let bare = scene.run(&[python, "-c", look]).status(0).stdout;

@@ -234,17 +234,20 @@ pub fn program(name: &str) -> PathBuf {
     }
 }
 
-/// Interpreters of other versions than the first on PATH, as many as there are.
-pub fn other_pythons() -> Vec<PathBuf> {
+/// Every interpreter that pyenv has, and those that PATH has; one at least.
+pub fn pythons() -> Vec<PathBuf> {
     let versions = dirs::home_dir().map(|h| h.join(".pyenv/versions"));
-    let Some(Ok(read)) = versions.map(fs::read_dir) else {
-        return Vec::new();
-    };
+    let read = versions.and_then(|folder| fs::read_dir(folder).ok());
     let mut found: Vec<PathBuf> = read
+        .into_iter()
+        .flatten()
         .flatten()
         .map(|e| e.path().join("bin/python"))
         .filter(|p| p.is_file())
+        .chain(which::which_all("python3").into_iter().flatten())
         .collect();
     found.sort();
+    found.dedup();
+    assert!(!found.is_empty(), "no Python to test with");
     found
 }
