@@ -1,10 +1,14 @@
 """WSGI: the application is called once, what it returns reaches the server, the transaction lasts as long as the body."""
+import os
+import shutil
+import tempfile
 import time
 import unittest
 
 from traced import Traced
 import whatap
-from whatap import tx as transactions
+from whatap import _launch, tx as transactions
+from whatap.instrument import wsgi
 
 
 class FileWrapper(object):
@@ -72,6 +76,19 @@ class Requests(Traced):
             self.assertIs(self.calls[-1], environ)
         self.assertEqual(len(self.calls), 4)
         self.assertEqual([frame['status'] for frame in self.frames(4)], [200] * 4)
+
+    def test_a_home_that_only_requests_name_is_noted_once(self):
+        home = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, home)
+        os.mkdir(home + '/logs')
+        _launch.take('1;_name=%s;_home=%s' % (self.name, home))
+        wsgi.begin_request = wsgi._first_request
+        application = self.application([b'x'])
+        for _ in range(3):
+            application(self.environ(WHATAP_HOME='/srv/of-apache'), self.start_response)
+        with open(home + '/logs/whatap-hook.log') as source:
+            self.assertEqual(source.read().count('WHATAP_HOME=/srv/of-apache'), 1)
+        self.assertEqual(len(self.frames(3)), 3)
 
     def test_the_status_and_the_arguments_reach_the_server(self):
         write = []

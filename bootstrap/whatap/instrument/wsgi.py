@@ -6,7 +6,7 @@ goes through as the same object; another iterable is followed to its end, by its
 """
 import sys
 
-from whatap import _launch, guard, policy, tx as transactions
+from whatap import _launch, _program, guard, policy, tx as transactions
 from whatap._compat import is_ascii, latin, map, next_of
 
 _begin = transactions.begin_with
@@ -78,7 +78,22 @@ def wrap_inner_method(original):
     return wrapper
 
 
-def begin_request(environ, start_response=None):
+def _first_request(environ, start_response=None):
+    """In a process's first request a setting may be found that has no effect: Apache's SetEnv names a home too late."""
+    global begin_request
+    begin_request = _begin_request
+    try:
+        home = environ.get('WHATAP_HOME')
+        if home and home != _program.environment('WHATAP_HOME'):
+            from whatap import _log
+            _log.note('WHATAP_HOME=%s is a variable of requests only (SetEnv?) and has no effect: the process needs it' % home)
+    except BaseException:
+        if not guard.ours():
+            raise
+    return _begin_request(environ, start_response)
+
+
+def _begin_request(environ, start_response=None):
     """Begins the transaction of a request; None if it is not to be one. `tx.respond` then is the start_response."""
     tx = None
     try:
@@ -102,6 +117,9 @@ def begin_request(environ, start_response=None):
         if not mine:
             raise
         return None
+
+
+begin_request = _first_request
 
 
 def _unusual(request, get):
