@@ -67,15 +67,11 @@ def _encode_steps(tx, room):
     """The steps that fit, and how many they are."""
     parts = finished(tx, tx.steps)
     data = b''.join(parts)
-    if len(data) > room:
-        kept = 0
-        for part in parts:
-            room -= len(part)
-            if room < 0:
-                break
-            kept += 1
-        tx.cut += len(parts) - kept
-        del parts[kept:]
+    if tx.late is not None or len(data) > room:
+        from . import _over
+        parts, cut = _over.fit(parts, tx.late, room)
+        tx.cut += cut
+        tx.late = None
         data = b''.join(parts)
     for _ in range(min(tx.cut, MAX_COUNTED)):
         tx.ring.steps_cut()
@@ -92,18 +88,20 @@ def finished(tx, steps):
             if step.tx is not None:
                 step.tx = None
                 step.duration = now - step.start
-            step = any_step(step.kind, step.flags, step.parent, step.start - tx.start, step.duration, step.value, step.repeat,
-                            step.span_id, step.a, step.b, step.c, step.d)
+            step = encoded(tx, step)
         parts.append(step)
     return parts
+
+
+def encoded(tx, step):
+    """A step object as bytes."""
+    return any_step(step.kind, step.flags, step.parent, step.start - tx.start, step.duration, step.value, 1, step.span_id,
+                    step.a, step.b, step.c, step.d)
 
 
 def _error_step(tx):
     """A handled exception whose answer was no server error."""
     failure, when, _ = tx.handled
-    if len(tx.steps) >= policy.max_steps:
-        tx.cut += 1
-        return
     tx.steps.append(wire.step(wire.ERROR, 0, 0, micros(when - tx.start), 0, 0, 1, 0, failure + _EMPTY))
 
 

@@ -172,6 +172,7 @@ class Transaction(object):
     returned = False
     status = parent = flags = cut = logs = cpu = 0
     trace = tracestate = user = attributes = error = handled = stacked = None
+    late = None  # sums of the steps beyond the limit
     about = wire.EMPTY  # attributes as they are in a frame
 
     method = property(lambda self: self.request[0])
@@ -326,7 +327,7 @@ class Transaction(object):
     def http(self, method, url, target):
         """Begins an outgoing HTTP call. `url` without user information and query."""
         step = _step(self, HTTP, 3, url, method, target, None)
-        if step is not NO_STEP:
+        if type(step) is Step:
             step.span_id = _random(64) or 1
         return step
 
@@ -362,7 +363,7 @@ class Transaction(object):
 class Step(object):
     """Something that a transaction is doing. Made by a transaction's methods only."""
 
-    __slots__ = ('tx', 'kind', 'a', 'b', 'c', 'd', 'start', 'duration', 'value', 'flags', 'parent', 'index', 'span_id', 'repeat')
+    __slots__ = ('tx', 'kind', 'a', 'b', 'c', 'd', 'start', 'duration', 'value', 'flags', 'parent', 'index', 'span_id')
 
     def end(self, value=0, error=None):
         """`value`: rows or status. `error`: the exception, which is not kept. Idempotent."""
@@ -394,8 +395,25 @@ class Step(object):
         return tx.traceparent(self.span_id) if tx is not None else None
 
 
+class LateStep(Step):
+    """Beyond the limit of steps: it adds to the sums of its transaction."""
+
+    __slots__ = ()
+
+    def end(self, value=0, error=None):
+        """The same as for others."""
+        tx = self.tx
+        if tx is not None:
+            Step.end(self, value, error)
+            try:
+                add_late(tx, encode.encoded(tx, self))
+            except BaseException:
+                if not guard.ours():
+                    raise
+
+
 class _NoStep(object):
-    """Beyond the limit of steps: nothing is recorded."""
+    """Of a transaction that has ended: nothing is recorded."""
 
     __slots__ = ()
     span_id = 0
@@ -419,9 +437,9 @@ def _step(tx, kind, state, a, b, c, d):
     try:
         steps = tx.steps
         index = len(steps)
-        if index >= policy.max_steps or tx.state != LIVE:
+        if tx.state != LIVE:
             return cut(tx)
-        step = Step()
+        step = Step() if index < policy.max_steps else LateStep()
         step.tx = tx
         step.kind = kind
         step.a = a
@@ -430,15 +448,18 @@ def _step(tx, kind, state, a, b, c, d):
         step.d = d
         step.flags = step.span_id = 0
         step.value = -1 if kind == SQL else 0
-        step.repeat = 1
         step.parent = tx.open
         step.index = index
         step.duration = 0
         step.start = now = clock()
-        steps.append(step)
-        if kind == METHOD:
-            # The others have no steps below them, and run side by side in tasks and threads.
-            tx.open = index + 1
+        if type(step) is LateStep:
+            step.index = -2  # nothing lies below it
+            cut(tx)
+        else:
+            steps.append(step)
+            if kind == METHOD:
+                # The others have no steps below them, and run side by side in tasks and threads.
+                tx.open = index + 1
         slot = tx.slot
         if slot is not None and tx.ring.alive[0]:
             text = _prefix(a)
@@ -453,8 +474,18 @@ def _step(tx, kind, state, a, b, c, d):
         return NO_STEP
 
 
+def add_late(tx, part):
+    """An encoded step beyond the limit, which `cut` has counted, adds to the sums."""
+    if tx.state == LIVE:
+        sums = tx.late
+        if sums is None:
+            from ._over import Sums
+            sums = tx.late = Sums()
+        sums.add(part)
+
+
 def cut(tx):
-    """A step that is not recorded is counted."""
+    """A step that is not recorded on its own is counted."""
     if tx.state == LIVE:
         tx.cut += 1
         tx.special = True
@@ -473,7 +504,7 @@ def _still_open(tx, parent):
 def _point(tx, kind, value, a, b, c, d):
     """A step without a duration."""
     try:
-        if len(tx.steps) >= policy.max_steps or tx.state != LIVE:
+        if tx.state != LIVE or kind != LOG and len(tx.steps) >= policy.max_steps:
             cut(tx)
             return
         now = clock()

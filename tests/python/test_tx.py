@@ -1,6 +1,7 @@
 # -*- coding: utf-8 -*-
 """Transactions: what is recorded, odd values, errors, trace context, the public decorators."""
 import sys
+import time
 import unittest
 
 from traced import Traced
@@ -95,13 +96,57 @@ class Recorded(Traced):
         self.assertEqual(self.counters()['cut'], 2)
         self.check_account()
 
-    def test_too_many_steps_are_cut_and_counted(self):
+    def test_beyond_the_limit_equal_steps_add_up(self):
         tx = transactions.begin('GET', '/')
         for number in range(1100):
             tx.sql('select %d' % (number % 3), 'sqlite', 'x').end(1)
+        late = tx.http('GET', 'http://peer/a', 'peer')
+        self.assertEqual(late.traceparent()[36:52], '%016x' % tx.id)
+        late.end(503, IOError('no'))
+        slow = tx.sql('select slow()', 'sqlite', 'x')
+        time.sleep(0.05)
+        slow.end(2)
+        unfinished = tx.call('late')
+        tx.log(9, 'INFO', 'x', 'a record beyond the limit')
         frame = self.ended(tx)
-        self.assertEqual(len(frame['steps']) + frame['cut'], 1100)
+        unfinished.end()
+        steps = frame['steps']
+        self.assertLess(len(steps), 1100)
+        self.assertEqual(sum(step['repeat'] for step in steps if step['kind'] == transactions.SQL), 1101)
+        self.assertEqual(sum(step['value'] for step in steps if step['kind'] == transactions.SQL), 1102)
+        found = [step for step in steps if step['a'] == u'select slow()'][0]
+        self.assertEqual(found['repeat'], 1)
+        self.assertGreaterEqual(found['duration'], 50000)
+        self.assertGreater(found['start'] + 1000, max(step['start'] for step in steps[:600]))
+        call = [step for step in steps if step['kind'] == transactions.HTTP][0]
+        self.assertEqual((call['value'], call['flags'] & 1), (503, 1))
+        self.assertEqual([step['a'] for step in steps if step['kind'] == transactions.LOG], [u'a record beyond the limit'])
+        self.assertGreaterEqual(frame['cut'], 103)
         self.assertEqual(self.counters()['cut'], frame['cut'])
+
+    def test_many_different_steps_add_up_by_kind(self):
+        policy.max_steps = 10
+        self.addCleanup(setattr, policy, 'max_steps', 1000)
+        tx = transactions.begin('GET', '/')
+        for number in range(3000):
+            tx.sql('select %d' % number, 'sqlite', 'x').end(1)
+            tx.http('http://peer/%d' % number, 'GET', 'peer').end(200)
+        frame = self.ended(tx)
+        for kind in (transactions.SQL, transactions.HTTP):
+            steps = [step for step in frame['steps'] if step['kind'] == kind]
+            self.assertEqual(sum(step['repeat'] for step in steps), 3000)
+            self.assertTrue(any(step['a'] == u'(other)' and step['repeat'] > 1000 for step in steps))
+        self.assertLess(len(frame['steps']), 400)
+
+    def test_a_full_frame_keeps_every_sum(self):
+        tx = transactions.begin('GET', '/')
+        for number in range(900):
+            tx.sql('select %d %s' % (number, 'x' * (20 * number)), 'sqlite', 'x').end(1)
+        tx.log(9, 'INFO', 'x', 'last')
+        frame = self.ended(tx)
+        self.assertEqual(sum(step['repeat'] for step in frame['steps'] if step['kind'] == transactions.SQL), 900)
+        self.assertIn(u'last', [step['a'] for step in frame['steps']])
+        self.assertGreater(frame['cut'], 100)
 
     def test_odd_values_anywhere(self):
         odd = [None, u'', u'\ud800 lone', u'caf\xe9 \U0001f600', b'\xff\xfe bytes', u'nul \0 inside', u'x' * 100000, u'\ud55c' * 30000,

@@ -191,7 +191,7 @@ pub static OPTIONS: &[Opt] = &[
     // What is kept of a transaction.
     opt("profile_basetime", Int(0, 3_600_000), "500", R::COLLECTOR, Hot, "Steps of transactions at least this slow are always kept.").unit("ms"),
     opt("profile_rate", Int(0, 100), "10", R::COLLECTOR, Hot, "Share of the other transactions whose steps are kept; every transaction is counted and listed.").unit("%"),
-    opt("profile_step_max_count", Int(0, 10_000), "1000", R::TRACER, Hot, "Steps of one transaction; more are counted, not kept.").unit("steps")
+    opt("profile_step_max_count", Int(0, 10_000), "1000", R::TRACER, Hot, "Steps of one transaction; beyond them equal ones are added up.").unit("steps")
         .aliases(&["profile_step_heavy_count"]),
     opt("trace_error_callstack_depth", Int(0, 500), "50", R::TRACER, Hot, "Frames kept of an error's stack.").unit("frames"),
     opt("trace_cpu", Bool, "false", R::TRACER, Hot, "Measure the CPU time of each transaction (one system call more)."),

@@ -92,6 +92,17 @@ def many_queries():
     return jsonify(queries=count, total=total)
 
 
+@app.route('/report')
+def report():
+    """Thousands of short statements, and one at the end that takes its time."""
+    cursor = database().cursor()
+    for number in range(2000):
+        cursor.execute('SELECT amount FROM stock WHERE sku = ?', (1 + number % 500,))
+    database().create_function('wait', 1, lambda seconds: time.sleep(seconds) or 1)
+    database().execute('SELECT wait(0.3) FROM article LIMIT 1').fetchone()
+    return 'reported'
+
+
 @app.route('/slow')
 def slow():
     time.sleep(min(request.args.get('seconds', 0.7, type=float), 30))

@@ -40,7 +40,7 @@ impl Stat {
     pub(super) fn add_span(&mut self, span: &Span, sample: u64, caller: Option<(u32, u32)>) {
         let repeat = u64::from(span.repeat.max(1));
         self.count += repeat;
-        self.error += u64::from(!span.error.is_empty());
+        self.error += u64::from(!span.error.is_empty()) * repeat;
         let elapsed_us = span.elapsed_us.min(MAX_ELAPSED_US);
         self.sum_us = self.sum_us.saturating_add(elapsed_us);
         let each = elapsed_us / repeat;

@@ -262,7 +262,7 @@ export const en = {
   'profile.noSql': 'No SQL in this transaction’s steps.',
   'profile.noHttp': 'No HTTP calls in this transaction’s steps.',
   'profile.noLogs': 'No log records with this transaction’s id.',
-  'profile.cut': '{n} further steps were cut off; their times are in the sums.',
+  'profile.cut': '{n} steps beyond the limit: equal ones are added up, the slowest of each is shown.',
   'profile.critical': 'Longest path',
   'profile.step': 'Step',
   'profile.json': 'Open JSON',

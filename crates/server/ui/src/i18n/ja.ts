@@ -264,7 +264,7 @@ export const ja: Catalogue = {
   'profile.noSql': 'このトランザクションのステップに SQL はありません。',
   'profile.noHttp': 'このトランザクションのステップに HTTP 呼び出しはありません。',
   'profile.noLogs': 'このトランザクションの id を持つログはありません。',
-  'profile.cut': '他に {n} 件のステップが省かれました。時間は合計に含まれます。',
+  'profile.cut': '上限を超えたステップ {n} 件: 同じものは合算し、それぞれ最も遅いものは個別に表示します。',
   'profile.critical': '最長経路',
   'profile.step': 'ステップ',
   'profile.json': 'JSON を開く',

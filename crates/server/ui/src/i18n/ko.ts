@@ -264,7 +264,7 @@ export const ko: Catalogue = {
   'profile.noSql': '이 트랜잭션의 스텝에 SQL이 없습니다.',
   'profile.noHttp': '이 트랜잭션의 스텝에 HTTP 호출이 없습니다.',
   'profile.noLogs': '이 트랜잭션 ID가 있는 로그가 없습니다.',
-  'profile.cut': '스텝 {n}개가 더 있었으나 잘렸습니다. 시간은 합계에 포함되어 있습니다.',
+  'profile.cut': '한도를 넘은 스텝 {n}개: 같은 것끼리 합산했고, 각각 가장 느린 것은 따로 보입니다.',
   'profile.critical': '가장 긴 경로',
   'profile.step': '스텝',
   'profile.json': 'JSON 열기',

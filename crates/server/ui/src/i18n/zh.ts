@@ -264,7 +264,7 @@ export const zh: Catalogue = {
   'profile.noSql': '此事务的步骤中没有 SQL。',
   'profile.noHttp': '此事务的步骤中没有 HTTP 调用。',
   'profile.noLogs': '没有带此事务 id 的日志。',
-  'profile.cut': '另有 {n} 个步骤被截去；其时间已计入合计。',
+  'profile.cut': '超出上限的步骤 {n} 个：相同的已合并计算，每种最慢的单独显示。',
   'profile.critical': '最长路径',
   'profile.step': '步骤',
   'profile.json': '打开 JSON',
