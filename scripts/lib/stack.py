@@ -102,6 +102,15 @@ class Server:
         rows = json.loads(self.query("transactions", "--format", "json", *_options(filters)))
         return rows["rows"] if isinstance(rows, dict) else rows
 
+    def identities(self):
+        """The ids of all transactions that are stored, in pages: one answer is bounded."""
+        found = []
+        while True:
+            page = self.get("/api/v1/transactions?from=0&limit=10000&offset=%d" % len(found))["rows"]
+            found += [row["id"] for row in page]
+            if not page:
+                return found
+
     def transaction(self, identity):
         return json.loads(self.query("transaction", identity, "--format", "json"))
 

@@ -1,4 +1,5 @@
 """Scene of the end-to-end tests: the installed programs, a server of one's own, applications under the launcher."""
+import http.client
 import os
 import shutil
 import subprocess
@@ -106,7 +107,7 @@ class Load:
             for path in self.paths:
                 try:
                     answer = self.application.get(path)
-                except OSError:
+                except (OSError, http.client.HTTPException):
                     with self.lock:
                         self.broken += 1
                     continue

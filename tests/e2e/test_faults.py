@@ -17,19 +17,32 @@ from conftest import APPS, Load
 import stack
 
 
-def accounted(scene, load, app, lost=0, aborted=0):
-    """Stops the load's application gracefully and checks the identity. `lost` None: any number, but counted."""
+def accounted(scene, load, app, lost=0):
+    """Stops the load's application gracefully and checks the identity, also against what the tracers counted themselves.
+    `lost` None: any number, but counted."""
     app.stop()
     stored = scene.settled(load.answered, timeout=40)
     reported = scene.server.lost()
     assert not load.wrong
     assert stored + reported == load.answered, (stored, reported, load.answered, scene.server.lost_by_cause())
+    assert ended_in_tracers(scene, load.answered) == load.answered
     if lost is not None:
         assert reported == lost, scene.server.lost_by_cause()
-    assert scene.server.count(aborted=True) == aborted
-    identities = [row["id"] for row in scene.server.transactions(limit=100000)]
-    assert len(identities) == len(set(identities))
+    assert scene.server.count(aborted=True) == 0
+    stored_once(scene, stored)
+    assert load.answers == answers_of_a_bare_run(scene, load)
     return stored
+
+
+def ended_in_tracers(scene, at_least):
+    """What the tracers say that ended; the last of it comes with the next account."""
+    stack.wait_until("the tracers' account", lambda: scene.server.lost_by_cause()["ended"] >= at_least, 15, 0.2)
+    return scene.server.lost_by_cause()["ended"]
+
+
+def stored_once(scene, expected):
+    identities = scene.server.identities()
+    assert len(identities) == len(set(identities)) == expected
 
 
 def answers_of_a_bare_run(scene, load):
@@ -54,7 +67,6 @@ def test_a_killed_collector_loses_nothing(served):
             time.sleep(1.5)
     assert load.broken == 0
     accounted(served, load, app)
-    assert load.answers == answers_of_a_bare_run(served, load)
 
 
 def test_a_killed_watchdog_is_replaced_by_the_next_launchs(served):
@@ -116,6 +128,24 @@ def test_a_killed_worker_leaves_its_requests_as_aborted(served):
     assert [(row["name"], row["method"], row["pid"]) for row in aborted] == [("/slow", "GET", worker)]
     assert served.server.count() == 1 and served.server.count(aborted=True) == 1
     assert served.server.lost() == 0
+
+
+def test_workers_killed_under_load_lose_nothing_that_ended(served):
+    app = served.flask(served.home(), workers=3)
+    with Load(app, threads=6, pause=0.001) as load:
+        for _ in range(4):
+            time.sleep(0.8)
+            os.kill(app.workers()[0], signal.SIGKILL)
+        time.sleep(0.8)
+    app.stop()
+    stored = served.settled(load.answered, timeout=40)
+    aborted = served.server.count(aborted=True)
+    ended = ended_in_tracers(served, load.answered)
+    assert ended == stored + served.server.lost(), served.server.lost_by_cause()
+    assert load.answered <= ended <= load.answered + load.broken and aborted <= load.broken
+    assert not load.wrong and load.answered > 500
+    assert load.answers == answers_of_a_bare_run(served, load)
+    stored_once(served, stored + aborted)
 
 
 def test_what_a_killed_worker_was_doing_is_told(served):
