@@ -1,6 +1,8 @@
 """What happens when a part dies, stops or fills up, with load running.
 
 Each story ends with the identity `ended in the tracer = stored + lost`, no duplicates, and answers equal to a bare run's."""
+import errno
+import glob
 import json
 import os
 import shutil
@@ -204,23 +206,44 @@ def test_a_stopped_collector_blocks_nobody(served):
     accounted(served, load, app, lost=None)
 
 
-def test_a_new_worker_attaches_to_nobody_without_waiting(served):
-    """The backlog of a stopped collector is full, and still every process serves."""
+def test_a_full_backlog_of_a_stopped_collector_keeps_nobody_waiting(served):
     home = served.home()
     app = served.flask(home, workers=1)
     assert app.get("/")[0] == 200
+    address = listens_at(home.pids("whatap_python") + home.pids("whatap_watch"))
     for pid in home.pids("whatap_python"):
         os.kill(pid, signal.SIGSTOP)
+    waiting = []
     try:
+        for _ in range(10000):
+            place = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            place.setblocking(False)
+            waiting.append(place)
+            if place.connect_ex(address) == errno.EAGAIN:
+                break
+        else:
+            pytest.fail("the backlog has no end")
         began = time.monotonic()
-        for _ in range(5):
+        for _ in range(3):
             second = served.flask(home, workers=1, name="late")
             assert second.get("/") == (200, b"hello")
             second.stop()
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 20
     finally:
+        for place in waiting:
+            place.close()
         for pid in home.pids("whatap_python"):
             os.kill(pid, signal.SIGCONT)
+
+
+def listens_at(pids):
+    """The abstract address that one of these processes listens on."""
+    held = {os.readlink(path) for pid in pids for path in glob.glob("/proc/%d/fd/*" % pid) if os.path.lexists(path)}
+    for line in open("/proc/net/unix"):
+        words = line.split()
+        if words[-1].startswith("@whatap") and "socket:[%s]" % words[6] in held and words[3] == "00010000":
+            return "\0" + words[-1][1:]
+    raise AssertionError("no address of %s" % pids)
 
 
 def test_a_full_spool_drops_the_oldest_and_counts_it(served):

@@ -78,7 +78,8 @@ def test_without_memfds_nothing_is_lost_and_a_killed_collector_loses_nothing(ser
 
 
 def test_a_ring_on_tmpfs_that_is_cut_does_not_end_the_collector(served):
-    """Whoever holds the descriptor can cut such a ring; others must not suffer."""
+    """Whoever holds the descriptor can cut such a ring, which nothing seals, and so end its process (docs/protocol.md); others do
+    not suffer. A sealed one cannot be cut: test_ring.py."""
     home = served.home()
     script = served.path("one.py")
     with open(script, "w") as file:

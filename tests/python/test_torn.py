@@ -1,6 +1,6 @@
 """A reader that polls without pause while frames are written: none torn, none lost, none twice.
 
-WHATAP_TEST_FRAMES=1000000 runs it at full length.
+`run.py` lets the newest interpreter write a million, the others fewer.
 """
 import json
 import os
