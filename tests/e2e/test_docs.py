@@ -157,7 +157,13 @@ class Place:
                 self.wait_for(process, output, until, commands)
                 time.sleep(1)
                 os.killpg(process.pid, signal.SIGINT)
+            if "scripts/demo" in commands and until:
+                time.sleep(0.5)
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)       # somebody who cannot wait: still everything is stopped
             status = process.wait(900)
+            if "scripts/demo" in commands:
+                assert not self.started(), self.started()
         finally:
             stack.end_group(process, 5)
         # A shell that is interrupted with its foreground program reports 130.
@@ -169,6 +175,19 @@ class Place:
             assert process.poll() is None, "%s\nended with %s:\n%s" % (commands, process.returncode, text(output))
             assert time.monotonic() < deadline, "%s\nnever printed %r:\n%s" % (commands, until, text(output))
             time.sleep(0.2)
+
+    def started(self):
+        """Command lines of processes that run for this user or lie in the demo's directory."""
+        marks = b"HOME=" + self.environment["HOME"].encode(), os.path.join(ROOT, ".demo").encode()
+        found = []
+        for path in glob.glob("/proc/[0-9]*"):
+            try:
+                command, environment = [open(path + name, "rb").read() for name in ("/cmdline", "/environ")]
+            except OSError:
+                continue
+            if marks[0] in environment.split(b"\0") or marks[1] in command:
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+        return found
 
     def close(self):
         subprocess.run([os.path.join(stack.binaries(), "whatap-stop-agent"), "--timeout", "5"], env=self.environment, stdout=subprocess.DEVNULL,
