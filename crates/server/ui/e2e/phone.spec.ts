@@ -25,6 +25,22 @@ for (const locale of ['en-US', 'ko-KR', 'zh-CN', 'ja-JP'] as const) {
   });
 }
 
+for (const colorScheme of ['light', 'dark'] as const) {
+  test.describe(colorScheme, () => {
+    test.use({ colorScheme });
+    test('every view on a phone passes the rules of accessibility', async ({ page, watched }) => {
+      await watched.open('normal');
+      const list = await ask<TransactionList>(page, '/transactions?error=any&limit=1');
+      const id = list.rows[0]!.id;
+      for (const hash of ['#/', '#/transactions', '#/active', '#/statistics?kind=sql', '#/instances', `#/transaction/${id}?tab=waterfall`, `#/transaction/${id}?tab=error`]) {
+        await page.goto(page.url().replace(/#.*/, hash));
+        await watched.settled();
+        await watched.accessible();
+      }
+    });
+  });
+}
+
 test('a finger draws a rectangle over the hitmap', async ({ page, watched }) => {
   await watched.open('normal');
   const area = page.getByRole('application', { name: /Hitmap/ });
