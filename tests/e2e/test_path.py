@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from conftest import APPS
 import stack
 
@@ -159,3 +161,25 @@ def only_profile(scene, name):
 
 
 assert os.path.isdir(APPS)
+
+
+def test_the_figures_of_processes_and_the_host_arrive(served):
+    app = served.flask(served.home(), workers=2)
+
+    def instance():
+        for _ in range(6):
+            assert app.get("/")[0] == 200
+        found = [one for service in served.server.get("/api/v1/services") for one in service["instances"]]
+        return found[0] if found and len(found[0]["pids"]) == 2 and all(found[0][name] is not None for name in NAMES) else None
+
+    one = stack.wait_until("figures of both workers", instance, 30, 0.5)
+    assert sorted(one["pids"]) == sorted(app.workers())
+    pages = sum(int(open("/proc/%d/statm" % pid).read().split()[1]) for pid in one["pids"])
+    assert one["memory_bytes"] == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.2)
+    assert one["threads"] == sum(len(os.listdir("/proc/%d/task" % pid)) for pid in one["pids"])
+    assert abs(one["fds"] - sum(len(os.listdir("/proc/%d/fd" % pid)) for pid in one["pids"])) <= 4
+    assert 0 <= one["cpu"] < 2 and 0 <= one["host_cpu"] <= 1 and one["load1"] >= 0
+    assert 0 < one["host_memory_bytes"] < one["host_memory_limit"]
+
+
+NAMES = ("cpu", "memory_bytes", "threads", "fds", "host_cpu", "host_memory_bytes", "host_memory_limit", "load1")
