@@ -365,7 +365,8 @@ class Victim:
 
 def names_in_home():
     day = time.strftime("%Y%m%d")
-    return ["logs", "spool", "whatap.conf", "logs/whatap-boot-%s.log" % day, "logs/whatap-hook.log", "spool/1", "spool/1/lock", "whatap_python"]
+    return ["logs", "spool", "whatap.conf", "logs/whatap-boot-%s.log" % day, "logs/whatap-hook.log", "spool/1", "spool/1/lock", "whatap_python",
+            "plugin.json", "paramkey.txt"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

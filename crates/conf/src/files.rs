@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::env::Env;
 use crate::finding::{Finding, Severity};
 use crate::launch::Launch;
+use crate::plugin;
 use crate::project;
 
 /// The home and the files that are read for it.
@@ -38,6 +39,7 @@ pub enum HomeFrom {
 }
 
 const CONFIG: &str = "whatap.conf";
+const PLUGIN: &str = "plugin.json";
 const SYSTEM_HOME: &str = "/etc/whatap";
 
 impl Files {
@@ -112,11 +114,12 @@ impl Files {
     }
 
     /// `plugin.json` of the home, unless others could have written it: it says what is patched in the application.
-    pub(crate) fn plugin(&self) -> Option<PathBuf> {
-        let file = self.home.join("plugin.json");
+    pub(crate) fn plugin(&self) -> Option<(PathBuf, Result<Vec<String>, Finding>)> {
+        let file = self.home.join(PLUGIN);
         let uid = effective_uid();
-        let believed = |path: &Path| fs::metadata(path).is_ok_and(|meta| is_believed(&meta, uid));
-        (believed(&file) && believed(&self.home)).then_some(file)
+        let believed = fs::metadata(&self.home).is_ok_and(|meta| is_believed(&meta, uid));
+        let found = believed.then(|| plugin::patterns(&file, uid)).flatten()?;
+        Some((file, found))
     }
 
     /// Changes whenever a file was written, replaced, made or removed.
@@ -124,7 +127,7 @@ impl Files {
         Stamp([
             stamp_of(Some(&self.config)),
             stamp_of(self.project.as_deref()),
-            stamp_of(Some(&self.home.join("plugin.json"))),
+            stamp_of(Some(&self.home.join(PLUGIN))),
         ])
     }
 }
@@ -159,7 +162,7 @@ pub fn local_server_data_dir() -> PathBuf {
 }
 
 /// Only we or root own it, and nobody else may write it.
-fn is_believed(meta: &Metadata, uid: u32) -> bool {
+pub(crate) fn is_believed(meta: &Metadata, uid: u32) -> bool {
     let others = meta.mode() & 0o002 != 0
         || (meta.mode() & 0o020 != 0 && !is_private_group(meta.gid(), uid));
     (meta.uid() == uid || meta.uid() == 0) && !others
@@ -232,7 +235,7 @@ fn spelled_once(path: &Path) -> PathBuf {
     }
 }
 
-fn effective_uid() -> u32 {
+pub(crate) fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 

@@ -1,7 +1,8 @@
 //! What is wrong with a configuration, in one line each.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -14,7 +15,7 @@ pub enum Severity {
 }
 
 /// How the message about a file that is there and cannot be read begins.
-pub(crate) const UNREADABLE: &str = "cannot be read";
+const UNREADABLE: &str = "cannot be read";
 
 /// One thing that is wrong, where it is, and what was used instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,17 @@ impl Finding {
             key: key.into(),
             message: message.into(),
         }
+    }
+
+    /// The file is there and cannot be read.
+    pub(crate) fn unreadable(severity: Severity, file: &Path, error: &io::Error) -> Self {
+        let why = match error.kind() {
+            io::ErrorKind::PermissionDenied => "permission denied".into(),
+            io::ErrorKind::InvalidData => "not UTF-8".into(),
+            _ => printable(&error.to_string()),
+        };
+        let message = format!("{UNREADABLE}: {why}; going on without it");
+        Self::new(severity, "", message).at(file, 0)
     }
 
     pub(crate) fn is_unreadable(&self) -> bool {

@@ -1,18 +1,18 @@
 //! What files, environment and command line say, and what of it counts.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use crate::env::Env;
 use crate::files::Files;
-use crate::finding::{Finding, Severity, UNREADABLE, printable};
+use crate::finding::{Finding, Severity, printable};
 use crate::launch::Launch;
 use crate::licence;
 use crate::nearest::nearest;
 use crate::options::{OPTIONS, Opt, Reader, find, position};
 use crate::project;
-use crate::properties::{LARGEST, LineKind, lines};
+use crate::properties::{LineKind, lines};
+use crate::read::read;
 use crate::resolve::{Effective, Source, is_known_elsewhere, nearest_option};
 use crate::value::Kind;
 
@@ -45,18 +45,17 @@ impl Layers {
     }
 
     fn plugin(&mut self, files: &Files) {
-        let Some(file) = files.plugin() else { return };
-        match (
-            crate::plugin::patterns(&file),
-            position("hook_method_patterns"),
-        ) {
-            (Some(Ok(patterns)), Some(option)) => self.project.push(Said {
+        let Some((file, found)) = files.plugin() else {
+            return;
+        };
+        match (found, position("hook_method_patterns")) {
+            (Ok(patterns), Some(option)) => self.project.push(Said {
                 option,
                 key: "hook_method_patterns".into(),
                 value: patterns.join(","),
                 source: Source::File(file, 0),
             }),
-            (Some(Err(finding)), _) => self.findings.push(finding),
+            (Err(finding), _) => self.findings.push(finding),
             _ => {}
         }
     }
@@ -114,10 +113,9 @@ impl Layers {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                let message = format!("{UNREADABLE}: {}; going on without it", why(&error));
                 return self
                     .findings
-                    .push(Finding::new(Severity::Error, "", message).at(path, 0));
+                    .push(Finding::unreadable(Severity::Error, path, &error));
             }
         };
         for line in lines(&bytes) {
@@ -355,26 +353,6 @@ const NOT_OPTIONS: &[&str] = &[
     "WHATAP_SERVER_ONE_TIME_TOKEN",
     "WHATAP_TEST_ENVS",
 ];
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let meta = path.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    if meta.len() > LARGEST {
-        return Err(io::Error::other("larger than 1 MiB"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn why(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => printable(&error.to_string()),
-    }
-}
 
 fn short(text: &str) -> String {
     let mut shown: String = printable(text).chars().take(60).collect();

@@ -1,23 +1,26 @@
 //! `plugin.json`, by which manuals of 2019 let functions be timed: module names with their functions. It is read as if
 //! `hook_method_patterns` said the same, and only where nobody else could have written it.
 
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
+use crate::files::is_believed;
 use crate::finding::{Finding, Severity};
-use crate::properties::LARGEST;
+use crate::read::read_if;
 
-/// The patterns of the file; none if there is no file.
-pub(crate) fn patterns(file: &Path) -> Option<Result<Vec<String>, Finding>> {
-    let mut text = String::new();
-    File::open(file)
-        .ok()?
-        .take(LARGEST)
-        .read_to_string(&mut text)
-        .ok()?;
+/// The patterns of the file; none if there is no file, or if others than this user could have written it.
+pub(crate) fn patterns(file: &Path, uid: u32) -> Option<Result<Vec<String>, Finding>> {
+    let text = match read_if(file, |meta| is_believed(meta, uid)) {
+        Ok(bytes) => String::from_utf8(bytes?).map_err(|_| io::ErrorKind::InvalidData.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => Err(error),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => return Some(Err(Finding::unreadable(Severity::Warning, file, &error))),
+    };
     let finding = |message: String| Finding::new(Severity::Warning, "", message).at(file, 0);
     Some(match serde_json::from_str::<Value>(&text) {
         Ok(value) => of(&value).ok_or_else(|| {
@@ -72,7 +75,8 @@ mod tests {
     fn read(text: &str) -> Option<Result<Vec<String>, String>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        patterns(file.path()).map(|read| read.map_err(|finding| finding.message))
+        patterns(file.path(), crate::files::effective_uid())
+            .map(|read| read.map_err(|finding| finding.message))
     }
 
     #[test]
@@ -97,6 +101,25 @@ mod tests {
             let said = read(text).unwrap().unwrap_err();
             assert!(said.starts_with("ignored"), "{text}: {said}");
         }
-        assert_eq!(patterns(Path::new("/nonexistent")), None);
+        assert_eq!(patterns(Path::new("/nonexistent"), 0), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_one_finding_and_waited_for_by_nobody() {
+        let temp = tempfile::tempdir().unwrap();
+        let said = |name: &str| {
+            let read = patterns(&temp.path().join(name), crate::files::effective_uid());
+            read.unwrap().unwrap_err().message
+        };
+        nix::unistd::mkfifo(&temp.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(temp.path().join("bytes"), b"{\"m\": [\"\xff\"]}").unwrap();
+        assert_eq!(
+            said("pipe"),
+            "cannot be read: not a regular file; going on without it"
+        );
+        assert_eq!(
+            said("bytes"),
+            "cannot be read: not UTF-8; going on without it"
+        );
     }
 }

@@ -1,13 +1,11 @@
 //! `[tool.whatap]` of a `pyproject.toml`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Document, Item, TableLike, Value};
 
 use crate::finding::{Finding, Severity};
-use crate::properties::LARGEST;
+use crate::read::read as bytes_of;
 
 /// A key and its value as `whatap.conf` would spell them, with its line.
 pub(crate) type Entry = (u32, String, String);
@@ -54,12 +52,7 @@ pub(crate) fn mentions_us(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path)
-        .ok()?
-        .take(LARGEST)
-        .read_to_string(&mut text)
-        .ok()?;
+    let text = String::from_utf8(bytes_of(path).ok()?).ok()?;
     text.contains("whatap").then_some(text)
 }
 

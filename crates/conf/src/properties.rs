@@ -3,9 +3,6 @@
 
 use std::ops::Range;
 
-/// Bytes of a file that is read at all; nobody writes such a configuration by hand.
-pub(crate) const LARGEST: u64 = 1024 * 1024;
-
 pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One line, as it lies in the file.

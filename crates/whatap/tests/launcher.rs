@@ -314,6 +314,31 @@ fn flags_that_hide_us_are_pointed_out() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+    for name in ["plugin.json", "paramkey.txt", "whatap.conf"] {
+        let scene = Scene::new();
+        let pipe = scene.home().join(name);
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (program, words) in [
+            ("whatap-start-agent", &["echo", "x"][..]),
+            ("whatap-doctor", &[]),
+            ("whatap-setting-config", &["--check"]),
+            ("whatap-stop-agent", &["--timeout", "5"]),
+        ] {
+            let path = scene::program(program);
+            let seen = scene.run(&[&["timeout", "20", path.to_str().unwrap()], words].concat());
+            assert_ne!(seen.status, 124, "{program} hangs with {name}");
+            if program == "whatap-start-agent" {
+                let seen = seen.status(0).stdout("x\n");
+                if name != "paramkey.txt" {
+                    seen.complains(&[name, "cannot be read: not a regular file"]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn whoever_waits_for_our_output_does_not_wait_for_the_agent() {
     let scene = Scene::new();
     let started = Instant::now();

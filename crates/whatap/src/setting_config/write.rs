@@ -1,16 +1,13 @@
 //! The one way in which a file of settings is written: read, changed, and replaced as a whole under a lock.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc;
 use nix::sys::signal::{SigHandler, Signal};
 use whatap_conf::{Files, HomeFrom, edit};
 
@@ -22,8 +19,6 @@ use crate::trust::weak_spot_of_home;
 
 /// How long another writer is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// As much as is read of such a file by any program of ours.
-const LONGEST: u64 = 1024 * 1024;
 
 const TEMPLATE: &[u8] = b"# Options are explained in docs/options.md; whatap-doctor shows which of them count.\napm_enabled=true\n";
 
@@ -116,28 +111,13 @@ fn make_directory(files: &Files) -> io::Result<()> {
         .create(&files.home)
 }
 
-/// The file's bytes; none if there is no file. Nothing that is not a plain file is waited for.
+/// The file's bytes; none if there is no file.
 pub(super) fn read(target: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut options = OpenOptions::new();
-    let file = match options
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(target)
-    {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("not a regular file"));
+    match whatap_conf::read(target) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    if meta.len() > LONGEST {
-        return Err(io::Error::other("larger than 1 MiB"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
 }
 
 /// One writer at a time; the lock goes with its holder.
