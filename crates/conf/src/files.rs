@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::env::Env;
@@ -10,6 +11,7 @@ use crate::finding::{Finding, Severity};
 use crate::launch::Launch;
 use crate::plugin;
 use crate::project;
+use crate::read::{read, read_if};
 
 /// The home and the files that are read for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,11 @@ impl Files {
         } else {
             (default_home(), HomeFrom::Default)
         };
+        if home == Path::new(NOWHERE) {
+            let message = "not used as the home: others own it or may write to it; name another one with WHATAP_HOME";
+            let taken = temporary_home(Path::new(SHARED), effective_uid());
+            findings.push(Finding::new(Severity::Warning, "", message).at(taken, 0));
+        }
         let home = spelled_once(&home);
         let config = config_file(&home, env);
         let logs = env.set("WHATAP_LOGS").map(|dir| cwd.join(dir));
@@ -89,9 +96,13 @@ impl Files {
     pub fn of(launch: &Launch) -> Option<Self> {
         let home = launch.home()?.to_owned();
         let config = launch.config().unwrap_or_else(|| home.join(CONFIG));
+        let from = match launch.is_found() {
+            true => HomeFrom::WorkingDirectory,
+            false => HomeFrom::Launch,
+        };
         Some(Self {
             home,
-            from: HomeFrom::Launch,
+            from,
             config,
             project: launch.project(),
             logs: launch.logs(),
@@ -110,6 +121,26 @@ impl Files {
         }
         if let Some(logs) = &self.logs {
             fact("_logs", logs);
+        }
+        if self.from == HomeFrom::WorkingDirectory {
+            launch.set_fact("_found", "1");
+        }
+    }
+
+    /// Nobody named a home, and the place that is left belongs to somebody else.
+    pub fn is_nowhere(&self) -> bool {
+        self.home == Path::new(NOWHERE)
+    }
+
+    /// The configuration file's bytes; `None` where it was found and not named, and somebody else could have put it there.
+    pub(crate) fn read_config(&self) -> io::Result<Option<Vec<u8>>> {
+        let uid = effective_uid();
+        let was_found = self.from == HomeFrom::WorkingDirectory
+            || self.home == temporary_home(Path::new(SHARED), uid);
+        if was_found && self.config.starts_with(&self.home) {
+            read_found(&self.config, uid)
+        } else {
+            read(&self.config).map(Some)
         }
     }
 
@@ -152,8 +183,26 @@ pub fn default_home() -> PathBuf {
     }
     match dirs::data_local_dir() {
         Some(data) if data.is_absolute() => data.join("whatap"),
-        _ => std::env::temp_dir().join(format!("whatap-{uid}-home")),
+        _ => private_home(&temporary_home(Path::new(SHARED), uid), uid).unwrap_or(NOWHERE.into()),
     }
+}
+
+/// Everybody may write here.
+const SHARED: &str = "/tmp";
+/// Nothing is here, and only root could change that.
+const NOWHERE: &str = "/nonexistent/whatap";
+
+/// The home of a user who has no directory at all.
+fn temporary_home(shared: &Path, uid: u32) -> PathBuf {
+    shared.join(format!("whatap-{uid}-home"))
+}
+
+/// The directory, made at once so that nobody else makes it, unless somebody has.
+fn private_home(home: &Path, uid: u32) -> Option<PathBuf> {
+    // One that is there is looked at like a new one.
+    drop(fs::DirBuilder::new().mode(0o700).create(home));
+    let meta = fs::symlink_metadata(home).ok()?;
+    (meta.is_dir() && is_believed(&meta, uid)).then(|| home.to_owned())
 }
 
 /// Where this user's local server keeps its data when nobody says otherwise.
@@ -165,7 +214,11 @@ pub fn local_server_data_dir() -> PathBuf {
 pub(crate) fn is_believed(meta: &Metadata, uid: u32) -> bool {
     let others = meta.mode() & 0o002 != 0
         || (meta.mode() & 0o020 != 0 && !is_private_group(meta.gid(), uid));
-    (meta.uid() == uid || meta.uid() == 0) && !others
+    is_owned(meta, uid) && !others
+}
+
+fn is_owned(meta: &Metadata, uid: u32) -> bool {
+    meta.uid() == uid || meta.uid() == 0
 }
 
 /// Is this the group that has the user's name and no other member? Many systems give each user one, and a umask that lets it
@@ -189,8 +242,7 @@ fn nearest_project(cwd: &Path, uid: u32, findings: &mut Vec<Finding>) -> Option<
         .ancestors()
         .map(|d| d.join("pyproject.toml"))
         .find(|f| f.is_file())?;
-    let meta = fs::metadata(&file).ok()?;
-    if is_believed(&meta, uid) {
+    if let Ok(Some(_)) = read_found(&file, uid) {
         return Some(file);
     }
     if project::mentions_us(&file) {
@@ -201,17 +253,33 @@ fn nearest_project(cwd: &Path, uid: u32, findings: &mut Vec<Finding>) -> Option<
 
 fn holds_config(dir: &Path, uid: u32, findings: &mut Vec<Finding>) -> bool {
     let file = dir.join(CONFIG);
-    let Ok(meta) = fs::metadata(&file) else {
+    if !file.is_file() {
         return false;
-    };
-    let believed = meta.is_file() && is_believed(&meta, uid);
-    if meta.is_file() && !believed {
-        findings.push(distrusted(&file));
     }
-    believed
+    match read_found(&file, uid) {
+        Ok(None) => {
+            findings.push(distrusted(&file));
+            false
+        }
+        // One that cannot be read is the home's all the same: whoever reads it says why.
+        Ok(Some(_)) | Err(_) => true,
+    }
 }
 
-fn distrusted(file: &Path) -> Finding {
+/// The bytes of a file that nobody named; `None` if others could have put it there: it, the link to it or the directory is theirs,
+/// or they may write to it.
+pub(crate) fn read_found(file: &Path, uid: u32) -> io::Result<Option<Vec<u8>>> {
+    let entry = fs::symlink_metadata(file)?;
+    let directory = fs::symlink_metadata(file.parent().unwrap_or(file))?;
+    let placed = is_owned(&entry, uid) && directory.is_dir() && is_believed(&directory, uid);
+    if placed {
+        read_if(file, |meta| is_believed(meta, uid))
+    } else {
+        Ok(None)
+    }
+}
+
+pub(crate) fn distrusted(file: &Path) -> Finding {
     let message = "ignored: it lies in the working directory and others than you and root own it or may write it";
     Finding::new(Severity::Warning, "", message).at(file, 0)
 }
@@ -311,6 +379,65 @@ mod tests {
             let (files, _) = Files::locate_as(None, &Env::default(), work, somebody);
             assert_ne!(files.from, HomeFrom::WorkingDirectory);
         }
+    }
+
+    #[test]
+    fn what_is_found_counts_only_where_nobody_else_could_have_put_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let work = root.join("work");
+        write(&root.join("elsewhere"), "app_name=planted\n");
+        write(&work.join("whatap.conf"), "app_name=shop\n");
+        write(
+            &work.join("pyproject.toml"),
+            "[tool.whatap]\ndebug = true\n",
+        );
+        mode(&work, 0o755);
+        let from = || Files::locate(None, &Env::default(), &work).0.from;
+        assert_eq!(from(), HomeFrom::WorkingDirectory);
+        let mut launch = Launch::new();
+        let (files, findings) = Files::locate(None, &Env::default(), &work);
+        assert_eq!(findings, []);
+        files.describe(&mut launch);
+        let launch = Launch::parse(&launch.to_string()).unwrap();
+        let later = || crate::resolve_launch(&launch).unwrap();
+        assert_eq!(later().text("app_name"), "shop");
+        assert!(later().bool("debug"));
+
+        // In a directory that others may write to they may replace any file, at any time.
+        mode(&work, 0o1777);
+        assert_ne!(from(), HomeFrom::WorkingDirectory);
+        assert_eq!(later().text("app_name"), "");
+        assert!(!later().bool("debug"));
+        assert_eq!(later().findings.len(), 2, "{:?}", later().findings);
+
+        // A link is as good as whoever made it.
+        mode(&work, 0o755);
+        fs::remove_file(work.join("whatap.conf")).unwrap();
+        std::os::unix::fs::symlink(root.join("elsewhere"), work.join("whatap.conf")).unwrap();
+        assert_eq!(from(), HomeFrom::WorkingDirectory);
+        if effective_uid() == 0 {
+            let link = work.join("whatap.conf");
+            std::os::unix::fs::lchown(&link, Some(61_055), None).unwrap();
+            assert_ne!(from(), HomeFrom::WorkingDirectory);
+            assert_eq!(later().text("app_name"), "");
+        }
+    }
+
+    #[test]
+    fn the_home_of_a_user_without_a_directory_is_made_private_or_there_is_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let uid = effective_uid();
+        let home = temporary_home(temp.path(), uid);
+        assert_eq!(private_home(&home, uid), Some(home.clone()));
+        assert_eq!(fs::metadata(&home).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(private_home(&home, uid), Some(home.clone()));
+        assert_eq!(private_home(&home, uid + 1).is_some(), uid == 0);
+        mode(&home, 0o777);
+        assert_eq!(private_home(&home, uid), None);
+        fs::remove_dir(&home).unwrap();
+        std::os::unix::fs::symlink(temp.path(), &home).unwrap();
+        assert_eq!(private_home(&home, uid), None);
     }
 
     #[test]

@@ -178,6 +178,11 @@ impl Launch {
         self.get("_project").map(PathBuf::from)
     }
 
+    /// The home is the working directory, in which `whatap.conf` was found.
+    pub fn is_found(&self) -> bool {
+        self.get("_found").is_some()
+    }
+
     pub fn bin(&self) -> Option<&Path> {
         self.get("_bin").map(Path::new)
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::env::Env;
-use crate::files::Files;
+use crate::files::{Files, distrusted};
 use crate::finding::{Finding, Severity, printable};
 use crate::launch::Launch;
 use crate::licence;
@@ -12,7 +12,6 @@ use crate::nearest::nearest;
 use crate::options::{OPTIONS, Opt, Reader, find, position};
 use crate::project;
 use crate::properties::{LineKind, lines};
-use crate::read::read;
 use crate::resolve::{Effective, Source, is_known_elsewhere, nearest_option};
 use crate::value::Kind;
 
@@ -40,7 +39,7 @@ impl Layers {
         layers.plugin(files);
         layers.parameter_key(files);
         layers.project(files.project.as_deref());
-        layers.file(&files.config);
+        layers.file(files);
         layers
     }
 
@@ -108,9 +107,11 @@ impl Layers {
         }
     }
 
-    fn file(&mut self, path: &Path) {
-        let bytes = match read(path) {
-            Ok(bytes) => bytes,
+    fn file(&mut self, files: &Files) {
+        let path = &files.config;
+        let bytes = match files.read_config() {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return self.findings.push(distrusted(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
                 return self

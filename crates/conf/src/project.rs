@@ -4,15 +4,22 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Document, Item, TableLike, Value};
 
+use crate::files::{distrusted, effective_uid, read_found};
 use crate::finding::{Finding, Severity};
-use crate::read::read as bytes_of;
+use crate::read::read;
 
 /// A key and its value as `whatap.conf` would spell them, with its line.
 pub(crate) type Entry = (u32, String, String);
 
 /// The table's entries, `home` left out, and what is wrong with the file.
 pub(crate) fn entries(path: &Path) -> (Vec<Entry>, Vec<Finding>) {
-    let Some(text) = read(path) else {
+    let text = match read_found(path, effective_uid()) {
+        Ok(Some(bytes)) => relevant(bytes),
+        // It was ours when the launch found it.
+        Ok(None) => return (Vec::new(), vec![distrusted(path)]),
+        Err(_) => None,
+    };
+    let Some(text) = text else {
         return Default::default();
     };
     match Document::parse(text.as_str()) {
@@ -37,7 +44,7 @@ pub(crate) fn entries(path: &Path) -> (Vec<Entry>, Vec<Finding>) {
 
 /// `home` of the table, absolute.
 pub(crate) fn home(path: &Path) -> Option<PathBuf> {
-    let text = read(path)?;
+    let text = relevant(read_found(path, effective_uid()).ok()??)?;
     let document = Document::parse(text.as_str()).ok()?;
     let home = table(document.as_item())?
         .get("home")?
@@ -48,11 +55,11 @@ pub(crate) fn home(path: &Path) -> Option<PathBuf> {
 
 /// Most projects' files have nothing to do with us; they need not be parsed.
 pub(crate) fn mentions_us(path: &Path) -> bool {
-    read(path).is_some()
+    read(path).ok().and_then(relevant).is_some()
 }
 
-fn read(path: &Path) -> Option<String> {
-    let text = String::from_utf8(bytes_of(path).ok()?).ok()?;
+fn relevant(bytes: Vec<u8>) -> Option<String> {
+    let text = String::from_utf8(bytes).ok()?;
     text.contains("whatap").then_some(text)
 }
 

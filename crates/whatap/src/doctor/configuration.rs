@@ -62,7 +62,8 @@ impl Examination {
             return (!finding.key.is_empty()).then(|| unset_variable(&finding.key));
         };
         if finding.line == 0 && finding.key.is_empty() {
-            return readable(file);
+            let denied = finding.message.contains("permission denied");
+            return denied.then(|| readable(file)).flatten();
         }
         if file != config || finding.key.is_empty() {
             return Some(Say::FixLine.with([&file.display(), &finding.line]).into());

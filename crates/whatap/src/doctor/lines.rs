@@ -85,6 +85,10 @@ const LINES: &[(&str, &str)] = &[
         "ignored: it lies in the working directory and others than you and root own it or may write it",
         "작업 디렉터리에 있으며 다른 사용자가 소유하거나 쓸 수 있어 무시합니다",
     ),
+    (
+        "not used as the home: others own it or may write to it; name another one with WHATAP_HOME",
+        "다른 사용자가 소유하거나 쓸 수 있어 홈으로 사용하지 않습니다. WHATAP_HOME으로 다른 홈을 지정하십시오",
+    ),
     // The way to the server.
     ("nothing to send yet", "아직 보낼 것이 없습니다"),
     ("connected to {}", "{} 서버에 연결됨"),

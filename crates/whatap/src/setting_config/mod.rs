@@ -146,7 +146,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let env = Env::current();
     let cwd = home::working_directory();
-    let (files, _) = Files::locate(arguments.home.as_deref(), &env, &cwd);
+    let (files, found) = Files::locate(arguments.home.as_deref(), &env, &cwd);
     let file = if arguments.pyproject {
         project::nearest(&cwd).ok_or_else(|| {
             usage("no pyproject.toml in this directory or above it; --pyproject changes one that is there")
@@ -158,6 +158,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let written = if arguments.pyproject {
             write::project(&file, &changes)?
         } else {
+            if files.is_nowhere() {
+                let why: Vec<String> = found.iter().map(ToString::to_string).collect();
+                return Err(Failure {
+                    status: CANNOT_WRITE,
+                    message: why.join("; "),
+                });
+            }
             write::config(&files, &changes).inspect_err(|failure| leave_a_line(&files, failure))?
         };
         if !arguments.quiet {
