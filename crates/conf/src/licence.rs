@@ -26,15 +26,41 @@ fn is_number(group: &str) -> bool {
     }
 }
 
-/// The first four characters, for messages: nothing of ours prints a whole key.
+/// The first four characters, for messages: nothing of ours prints a whole key. Of a short text, a password perhaps, none.
 pub fn masked(text: &str) -> String {
-    let shown: String = text.chars().take(4).collect();
-    if shown.is_empty() {
-        shown
-    } else {
-        shown + "…"
+    match text.chars().count() {
+        0 => String::new(),
+        1..SHORTEST => "…".into(),
+        _ => text.chars().take(4).chain(['…']).collect(),
     }
 }
+
+/// Does this look like a key, wherever it stands?
+pub fn is_likely(text: &str) -> bool {
+    text.len() >= SHORTEST && check(text).is_ok()
+}
+
+/// The text with every key in it masked.
+pub fn without_keys(text: &str) -> String {
+    let is_of_a_key = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut rest = text;
+    let mut out = String::with_capacity(text.len());
+    while !rest.is_empty() {
+        let start = rest.find(is_of_a_key).unwrap_or(rest.len());
+        let (before, word) = rest.split_at(start);
+        let (word, after) = word.split_at(word.find(|c| !is_of_a_key(c)).unwrap_or(word.len()));
+        out.push_str(before);
+        match is_likely(word) {
+            true => out.push_str(&masked(word)),
+            false => out.push_str(word),
+        }
+        rest = after;
+    }
+    out
+}
+
+/// Keys are twice as long.
+const SHORTEST: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -55,5 +81,18 @@ mod tests {
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn keys_are_masked_wherever_they_stand() {
+        let key = "x21og000g40o4-xa1g7104gk2oc-xq3gf00000000";
+        let said = format!("'--set=license={key}' and {key}; /a/1-2-3 é");
+        assert_eq!(
+            without_keys(&said),
+            "'--set=license=x21o…' and x21o…; /a/1-2-3 é"
+        );
+        assert_eq!(without_keys(""), "");
+        assert_eq!(masked("hunter2"), "…");
+        assert_eq!(masked(key), "x21o…");
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Command, Parser};
 use clap_complete::Shell;
+use whatap_conf::licence;
 
 /// The parsed command line, or the status to leave with.
 pub fn parse<P: Parser>(
@@ -86,8 +87,10 @@ pub fn print(text: &str) {
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-/// One line on stderr, in one write, whoever else writes there.
+/// One line on stderr, in one write, whoever else writes there. A key that the user typed in a wrong place is not repeated: what is
+/// said here ends up in journals.
 pub fn complain(program: &str, message: &str) {
+    let message = licence::without_keys(message);
     drop(io::stderr().write_all(format!("{program}: {message}\n").as_bytes()));
 }
 

@@ -160,6 +160,38 @@ fn the_key_need_not_stand_on_the_command_line() {
 }
 
 #[test]
+fn no_secret_is_printed_however_its_key_is_spelled() {
+    let scene = Scene::new().conf(&format!(
+        "licence={LICENCE}\nlisence={LICENCE}\nx={LICENCE}\nhttp_password=hunter2\nWhatap_Token=hunter2\napp_name=shop\n"
+    ));
+    let seen = set(&scene, &["--print"]).status(0);
+    assert_eq!(
+        seen.stdout,
+        "licence=x21o…\nlisence=x21o…\nx=x21o…\nhttp_password=…\nWhatap_Token=…\napp_name=shop\n"
+    );
+    for words in [
+        &["whatap-setting-config", "--set", LICENCE][..],
+        &["whatap-setting-config", LICENCE],
+        &["whatap-setting-config", "--unset", "a", LICENCE],
+        &["whatap-start-agent", "--set", LICENCE, "true"],
+        &[
+            "whatap-start-agent",
+            &format!("--license={LICENCE}"),
+            "true",
+        ],
+        &["whatap-doctor", &format!("--license={LICENCE}")],
+        &["whatap-stop-agent", LICENCE],
+    ] {
+        let seen = scene.run(words);
+        assert!(
+            !seen.stderr.is_empty() && !seen.stderr.contains("xa1g7"),
+            "{}",
+            seen.stderr
+        );
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_understood_is_left_alone() {
     let scene = Scene::new().conf("app_name=a\nwhat is this\n");
     set(&scene, &["--app_name", "b"])

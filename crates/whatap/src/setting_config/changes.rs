@@ -51,7 +51,7 @@ pub(super) fn of(arguments: &Arguments) -> Result<Vec<Change>, Failure> {
     for pair in &arguments.set {
         let (key, value) = pair
             .split_once('=')
-            .ok_or_else(|| usage(format!("--set {pair}: not KEY=VALUE")))?;
+            .ok_or_else(|| usage("--set takes KEY=VALUE"))?;
         let key = key.trim();
         set(key, checked_option(arguments, key, value)?);
     }
@@ -83,14 +83,15 @@ pub(super) const fn host_key(arguments: &Arguments) -> &'static str {
     }
 }
 
-/// An option that is, or, of those that only other versions know, one that sounds like it.
+/// An option that is, or a key that sounds like one or was meant to be one.
 pub(super) fn is_secret(key: &str) -> bool {
-    match find(key) {
-        Some(option) => option.secret,
-        None => ["license", "key", "password", "secret", "token"]
-            .iter()
-            .any(|end| key.ends_with(end)),
-    }
+    let is_option_secret = |key| find(key).map(|option| option.secret);
+    is_option_secret(key).unwrap_or_else(|| {
+        let meant = whatap_conf::nearest_option(key).and_then(is_option_secret);
+        let key = key.to_ascii_lowercase();
+        let sounds = ["licen", "key", "passw", "secret", "token"];
+        meant == Some(true) || sounds.iter().any(|sound| key.contains(sound))
+    })
 }
 
 fn license(arguments: &Arguments) -> Result<Option<String>, Failure> {

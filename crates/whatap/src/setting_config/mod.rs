@@ -242,7 +242,7 @@ fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
             .collect()
     };
     let shown = pairs.into_iter().map(|(key, value)| {
-        if is_secret(&key) {
+        if is_secret(&key) || licence::is_likely(&value) {
             format!("{key}={}\n", licence::masked(&value))
         } else {
             format!("{key}={value}\n")

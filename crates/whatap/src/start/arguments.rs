@@ -1,9 +1,11 @@
 //! The launcher's own options. They end at the first word that is not one: everything from there on belongs to the command.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{Parser, ValueHint};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command, Error, Parser, ValueHint};
 use whatap_conf::find;
 
 use super::PROGRAM;
@@ -22,7 +24,7 @@ pub(super) struct Arguments {
     #[arg(long = "app_name", alias = "app-name", value_name = "NAME")]
     app_name: Option<String>,
     /// Set any option for this launch; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = Pair)]
     set: Vec<(String, String)>,
     /// Say on stderr which version, home and files are used
     #[arg(long)]
@@ -50,9 +52,23 @@ impl Arguments {
     }
 }
 
-/// `KEY=VALUE`, the value as it is handed on.
+/// Reads `KEY=VALUE`. What is wrong is said without the value, which may be a secret.
+#[derive(Clone)]
+struct Pair;
+
+impl TypedValueParser for Pair {
+    type Value = (String, String);
+
+    fn parse_ref(&self, _: &Command, _: Option<&Arg>, text: &OsStr) -> Result<Self::Value, Error> {
+        let text = text.to_str().ok_or("is not UTF-8".to_owned());
+        text.and_then(pair)
+            .map_err(|why| Error::raw(ErrorKind::ValueValidation, format!("--set {why}")))
+    }
+}
+
+/// The value as it is handed on.
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("takes KEY=VALUE")?;
     let option = find(key).ok_or_else(|| format!("unknown option `{key}`"))?;
     if option.secret {
         return Err(format!(
@@ -114,7 +130,7 @@ mod tests {
             ),
             ("--set license=x1 x", "WHATAP_LICENSE"),
             ("--set lisence=x1 x", "unknown option `lisence`"),
-            ("--set nothing x", "not KEY=VALUE"),
+            ("--set nothing x", "takes KEY=VALUE"),
             ("--hone /x y", "--hone"),
             ("-z", "-z"),
             ("--home", "value is required"),
@@ -124,6 +140,16 @@ mod tests {
         ] {
             let mistake = parse(line).unwrap_err();
             assert!(mistake.contains(why), "{line}: {mistake}");
+        }
+        for line in [
+            "--set license=hunter2 x",
+            "--set accesskey=hunter2 x",
+            "--set whatap.server.headers=a=hunter2 x",
+            "--set lisence=hunter2 x",
+            "--set hunter2 x",
+        ] {
+            let mistake = parse(line).unwrap_err();
+            assert!(!mistake.contains("hunter2"), "{line}: {mistake}");
         }
     }
 }
