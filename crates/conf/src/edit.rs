@@ -1,19 +1,21 @@
 //! Changing keys of a `whatap.conf` and not one byte more.
 
+use crate::options::is_same;
+pub use crate::properties::NOT_UTF8;
 use crate::properties::{BOM, LineKind, lines};
 
-/// Sets a key: in place if it is there, else on a new line at the end. A key that stands twice is changed where it counts,
-/// in its last line.
+/// Sets a key: in place if it is there, under whatever name, else on a new line at the end. A key that stands twice is changed
+/// where it counts, in its last line.
 ///
 /// # Panics
 /// Never; a value with line ends is cut at the first.
 pub fn set(file: &[u8], key: &str, value: &str) -> Vec<u8> {
-    let value = value.lines().next().unwrap_or("").trim();
+    let value = value.split(['\n', '\r']).next().unwrap_or("").trim();
     let place = lines(file)
         .filter_map(|l| match l.kind {
             LineKind::Entry {
                 key: k, value_span, ..
-            } if k == key => Some(value_span),
+            } if is_same(k, key) => Some(value_span),
             _ => None,
         })
         .last();
@@ -25,7 +27,7 @@ pub fn set(file: &[u8], key: &str, value: &str) -> Vec<u8> {
     out
 }
 
-/// Removes every line of a key.
+/// Removes every line of a key, under whatever name.
 pub fn unset(file: &[u8], key: &str) -> Vec<u8> {
     let mut out = if file.starts_with(BOM) {
         BOM.to_vec()
@@ -33,7 +35,7 @@ pub fn unset(file: &[u8], key: &str) -> Vec<u8> {
         Vec::new()
     };
     for line in lines(file) {
-        if !matches!(line.kind, LineKind::Entry { key: k, .. } if k == key) {
+        if !matches!(line.kind, LineKind::Entry { key: k, .. } if is_same(k, key)) {
             out.extend_from_slice(&file[line.span]);
         }
     }
@@ -57,11 +59,13 @@ pub fn first_bad_line(file: &[u8]) -> Option<(u32, &'static str)> {
 }
 
 fn append(out: &mut Vec<u8>, key: &str, value: &str) {
-    let end: &[u8] = match out.iter().position(|b| *b == b'\n') {
-        Some(at) if at > 0 && out[at - 1] == b'\r' => b"\r\n",
+    let end: &[u8] = match out.iter().position(|b| matches!(b, b'\n' | b'\r')) {
+        Some(at) if out[at..].starts_with(b"\r\n") => b"\r\n",
+        Some(at) if out[at] == b'\r' => b"\r",
         _ => b"\n",
     };
-    if !out.is_empty() && *out != BOM && !out.ends_with(b"\n") {
+    let ended = out.ends_with(b"\n") || out.ends_with(b"\r");
+    if !out.is_empty() && *out != BOM && !ended {
         out.extend_from_slice(end);
     }
     out.extend_from_slice(key.as_bytes());
@@ -105,6 +109,39 @@ mod tests {
     fn the_last_of_two_equal_keys_counts() {
         assert_eq!(set_text("a=1\na=2\n", "a", "3"), "a=1\na=3\n");
         assert_eq!(unset(b"a=1\nb=2\na=3\n", "a"), b"b=2\n");
+    }
+
+    #[test]
+    fn a_key_is_changed_and_removed_under_each_of_its_names() {
+        assert_eq!(
+            set_text("license=a\naccesskey=b\n", "license", "c"),
+            "license=a\naccesskey=c\n"
+        );
+        assert_eq!(
+            set_text("whatap.name=a\n", "object_name", "b"),
+            "whatap.name=b\n"
+        );
+        assert_eq!(unset(b"accesskey=b\nx=1\nlicense=a\n", "license"), b"x=1\n");
+    }
+
+    #[test]
+    fn old_line_ends_are_line_ends() {
+        let file = "app_name=x\rlicense=y\r";
+        assert_eq!(set_text(file, "app_name", "z"), "app_name=z\rlicense=y\r");
+        assert_eq!(
+            set_text(file, "debug", "true"),
+            "app_name=x\rlicense=y\rdebug=true\r"
+        );
+        assert_eq!(entries(file.as_bytes()).count(), 2);
+    }
+
+    #[test]
+    fn a_comment_may_be_in_any_encoding() {
+        let file = b"# \xb0\xa1\xb0\xd4\r\n  ! \xff\r\napp_name=x\r\n";
+        assert_eq!(first_bad_line(file), None);
+        let after = set(file, "app_name", "y");
+        assert_eq!(after, b"# \xb0\xa1\xb0\xd4\r\n  ! \xff\r\napp_name=y\r\n");
+        assert_eq!(first_bad_line(b"# a\napp_name=\xb0\n"), Some((2, NOT_UTF8)));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub use crate::files::{
 pub use crate::finding::{Finding, Severity};
 pub use crate::launch::{BadLaunch, Launch, Origin, escape, unescape};
 pub use crate::object_name::object_name;
-pub use crate::options::{OPTIONS, Opt, Reader, Reload, find};
+pub use crate::options::{OPTIONS, Opt, Reader, Reload, find, is_same};
 pub use crate::read::read;
 pub use crate::resolve::{
     Resolved, Source, is_known_elsewhere, nearest_option, resolve, resolve_launch,

@@ -93,6 +93,11 @@ pub fn find(key: &str) -> Option<&'static Opt> {
     position(key).map(|at| &OPTIONS[at])
 }
 
+/// Two spellings of one key.
+pub fn is_same(a: &str, b: &str) -> bool {
+    a == b || position(a).is_some_and(|option| position(b) == Some(option))
+}
+
 pub(crate) fn position(key: &str) -> Option<usize> {
     OPTIONS.iter().position(|o| o.is_called(key))
 }

@@ -1,7 +1,10 @@
 //! The grammar of `whatap.conf`: a line is a comment (`#` or `!` first), blank, or `key=value`. The first `=` divides; the value is
-//! everything behind it, trimmed, with nothing to escape.
+//! everything behind it, trimmed, with nothing to escape. Lines end as on any system: `\n`, `\r\n` or `\r`.
 
 use std::ops::Range;
+
+/// Why a line is bad that another encoding has left.
+pub const NOT_UTF8: &str = "is not UTF-8";
 
 pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -33,10 +36,11 @@ pub(crate) fn lines(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut number = 0;
     std::iter::from_fn(move || {
         let rest = file.get(at..).filter(|r| !r.is_empty())?;
-        let length = rest
-            .iter()
-            .position(|b| *b == b'\n')
-            .map_or(rest.len(), |p| p + 1);
+        let length = match rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
+            Some(at) if rest[at..].starts_with(b"\r\n") => at + 2,
+            Some(at) => at + 1,
+            None => rest.len(),
+        };
         let span = at..at + length;
         at += length;
         number += 1;
@@ -49,8 +53,13 @@ pub(crate) fn lines(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
 }
 
 fn kind(file: &[u8], span: Range<usize>) -> LineKind<'_> {
-    let Ok(text) = std::str::from_utf8(&file[span.clone()]) else {
-        return LineKind::Bad("is not UTF-8");
+    let line = &file[span.clone()];
+    // Comments are for people, in whatever encoding their editor had.
+    if let Some(b'#' | b'!') = line.trim_ascii_start().first() {
+        return LineKind::Comment;
+    }
+    let Ok(text) = std::str::from_utf8(line) else {
+        return LineKind::Bad(NOT_UTF8);
     };
     match text.trim_start().bytes().next() {
         None => return LineKind::Blank,

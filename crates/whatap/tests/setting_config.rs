@@ -127,6 +127,67 @@ fn a_link_stays_a_link_and_a_mode_a_mode() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_says_where_the_file_is_to_be() {
+    for target in ["../conf/real.conf", "conf/missing/real.conf"] {
+        let scene = Scene::new().file("conf/other", 0o600, "");
+        let link = scene.home().join("whatap.conf");
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        let there = target.starts_with("..");
+        set(&scene, &["--app_name", "b"]).status(if there { 0 } else { 73 });
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let real = scene.root().join("conf/real.conf");
+        assert_eq!(real.exists(), there);
+        assert_eq!(link.exists(), there);
+    }
+    let scene = Scene::new();
+    let link = scene.home().join("whatap.conf");
+    std::os::unix::fs::symlink("whatap.conf", &link).unwrap();
+    set(&scene, &["--app_name", "b"])
+        .status(73)
+        .complains(&["too many links"]);
+}
+
+#[test]
+fn the_license_counts_that_was_set_last_under_whatever_name() {
+    let scene = Scene::new().conf("license=x1-x1-x1\naccesskey=x2-x2-x2\n");
+    set(&scene, &["--license", LICENCE]).status(0);
+    assert_eq!(
+        scene.conf_text(),
+        format!("license=x1-x1-x1\naccesskey={LICENCE}\n")
+    );
+    set(&scene, &["--unset", "license"]).status(0);
+    assert_eq!(scene.conf_text(), "");
+    let scene = Scene::new().file(
+        "pyproject.toml",
+        0o644,
+        "[tool.whatap]\nname = \"a\"\nobject_name = \"b\"\n",
+    );
+    let words = ["--pyproject", "--unset", "object_name"];
+    set(&scene, &words).status(0);
+    let text = fs::read_to_string(scene.root().join("pyproject.toml")).unwrap();
+    assert_eq!(text, "[tool.whatap]\n");
+}
+
+#[test]
+fn a_file_of_another_encoding_can_be_edited_where_its_comments_are_all_that_is_odd() {
+    let scene = Scene::new();
+    let file = scene.home().join("whatap.conf");
+    fs::write(&file, b"# \xb0\xa1\xb0\xd4\napp_name=x\n").unwrap();
+    set(&scene, &["--check"]).status(0).stderr("");
+    set(&scene, &["--app_name", "y"]).status(0);
+    assert_eq!(
+        fs::read(&file).unwrap(),
+        b"# \xb0\xa1\xb0\xd4\napp_name=y\n"
+    );
+    fs::write(&file, b"app_name=\xb0\xa1\n").unwrap();
+    set(&scene, &["--app_name", "y"]).status(65).mentions(&[
+        "whatap.conf:1: line is not UTF-8",
+        "hint: ",
+        "iconv -f cp949",
+    ]);
+}
+
+#[test]
 fn mistakes_write_nothing() {
     let scene = Scene::new();
     for words in [

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
-use whatap_conf::{Kind, find};
+use whatap_conf::{Kind, find, is_same};
 
 use super::changes::Change;
 
@@ -113,7 +113,7 @@ fn unset(document: &mut DocumentMut, key: &str) {
     let Some(table) = table.and_then(Item::as_table_like_mut) else {
         return;
     };
-    if let Some(path) = path_of(table, key) {
+    while let Some(path) = path_of(table, key) {
         remove(table, &path);
     }
 }
@@ -139,7 +139,7 @@ fn remove(table: &mut dyn TableLike, path: &[String]) {
 fn path_of(table: &dyn TableLike, key: &str) -> Option<Vec<String>> {
     let mut place = None;
     walk(table, &mut Vec::new(), &mut |path, _| {
-        if option_at(path) == key {
+        if is_same(&option_at(path), key) {
             place = Some(path.to_vec());
         }
     });

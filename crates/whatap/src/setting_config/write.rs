@@ -20,6 +20,9 @@ use crate::trust::weak_spot_of_home;
 /// How long another writer is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
+/// As many links as the kernel follows.
+const MOST_LINKS: usize = 40;
+
 const TEMPLATE: &[u8] = b"# Options are explained in docs/options.md; whatap-doctor shows which of them count.\napm_enabled=true\n";
 
 /// Applies the changes to `whatap.conf`; `false` if it says all that already.
@@ -43,7 +46,7 @@ pub(super) fn config(files: &Files, changes: &[Change]) -> Result<bool, Failure>
 pub(super) fn project(file: &Path, changes: &[Change]) -> Result<bool, Failure> {
     rewrite(file, |before, target| {
         let text = std::str::from_utf8(before.unwrap_or_default())
-            .map_err(|_| unparsable(target, 0, "is not UTF-8"))?;
+            .map_err(|_| unparsable(target, 0, edit::NOT_UTF8))?;
         project::edited(text, changes)
             .map(String::into_bytes)
             .map_err(|(line, why)| unparsable(target, line, &why))
@@ -52,10 +55,13 @@ pub(super) fn project(file: &Path, changes: &[Change]) -> Result<bool, Failure> 
 
 fn unparsable(target: &Path, line: u32, why: &str) -> Failure {
     let place = target.display();
-    let message = match line {
+    let mut message = match line {
         0 => format!("{place}: {why}; nothing was changed"),
         _ => format!("{place}:{line}: line {why}; nothing was changed"),
     };
+    if why == edit::NOT_UTF8 {
+        message.push_str("\nhint: if it was written on Korean Windows: iconv -f cp949 -t utf-8");
+    }
     Failure {
         status: UNPARSABLE,
         message,
@@ -96,8 +102,15 @@ fn real_target(file: &Path) -> Result<PathBuf, Failure> {
             message,
         });
     }
-    // One that leads nowhere is replaced.
-    Ok(fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()))
+    let mut target = file.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&target) {
+            // One that leads nowhere says where the file is to be.
+            Ok(next) => target = target.parent().unwrap_or(Path::new("/")).join(next),
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(denied(file, &io::Error::other("too many links")))
 }
 
 /// The home is made if its parent is there, or if nobody named it.
