@@ -199,6 +199,18 @@ fn mistakes_write_nothing() {
         &["--set", "lisence=x"],
         &["--set", "profile_basetime=soon"],
         &["--set", "novalue"],
+        &["--set", "license=abc"],
+        &["--set", "whatap.server.host=a b;c"],
+        &["--set", "whatap.server.host=a:6600"],
+        &["--set", &format!("object_name={}", "x".repeat(201))],
+        &["--host", &"a".repeat(254)],
+        &["--host", "http://1.2.3.4:6600/x"],
+        &["--license", ""],
+        &["--set", "app_name=a", "--app_name", "b"],
+        &["--set", "app_name=a", "--unset", "app_name"],
+        &["--set", "license=", "--set", "accesskey="],
+        &["--unset", ""],
+        &["--app_name", " lead trail "],
         &[],
     ] {
         set(&scene, words)
@@ -208,6 +220,25 @@ fn mistakes_write_nothing() {
     }
     assert_eq!(fs::read_dir(scene.home()).unwrap().count(), 0);
     set(&scene, &["--set", "lisence=x"]).complains(&["did you mean `license`?"]);
+    set(&scene, &["--host", "http://1.2.3.4:6600/x"]).complains(&["not as a URL"]);
+    set(&scene, &["--license", ""]).complains(&["the license is empty"]);
+    set(&scene, &["--set", "app_name=a", "--unset", "app_name"])
+        .complains(&["app_name is named twice"]);
+}
+
+#[test]
+fn what_is_stored_and_probably_not_meant_is_said() {
+    let scene = Scene::new().conf("app_name=x\nodd=1\n");
+    set(&scene, &["--unset", "lisence"])
+        .status(0)
+        .complains(&["--unset lisence: not there; did you mean `license`?"]);
+    set(&scene, &["--unset", "odd", "--unset", "license"])
+        .status(0)
+        .stderr("");
+    set(&scene, &["--app_name", "x #y"])
+        .status(0)
+        .complains(&["app_name: ` #` starts no comment here"]);
+    assert_eq!(scene.conf_text(), "app_name=x #y\n");
 }
 
 #[test]

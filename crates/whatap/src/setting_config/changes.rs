@@ -3,13 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use whatap_conf::{find, licence};
+use whatap_conf::{Kind, find, is_same, licence};
 use whatap_wire::licence::Licence;
 
 use super::{Arguments, Failure, hosts, usage};
 use crate::home::reason;
-
-const LONGEST_NAME: usize = 50;
 
 /// One key, and its new value or none to remove it.
 pub(super) type Change = (String, Option<String>);
@@ -45,7 +43,7 @@ pub(super) fn of(arguments: &Arguments) -> Result<Vec<Change>, Failure> {
         ("app_process_name", &arguments.app_process_name),
     ] {
         if let Some(value) = value {
-            set(name, checked_name(name, value)?);
+            set(name, checked(&format!("--{name}"), name, value)?);
         }
     }
     for pair in &arguments.set {
@@ -55,7 +53,8 @@ pub(super) fn of(arguments: &Arguments) -> Result<Vec<Change>, Failure> {
         let key = key.trim();
         set(key, checked_option(arguments, key, value)?);
     }
-    if arguments.llm && !changes.is_empty() {
+    let has_switch = changes.iter().any(|(key, _)| key == "llm_enabled");
+    if arguments.llm && !changes.is_empty() && !has_switch {
         changes.push(("llm_enabled".to_owned(), Some("true".to_owned())));
     }
     if arguments.pyproject
@@ -65,13 +64,27 @@ pub(super) fn of(arguments: &Arguments) -> Result<Vec<Change>, Failure> {
             "{key} is a secret and pyproject.toml is committed; set it in whatap.conf or the environment"
         )));
     }
-    changes.extend(
-        arguments
-            .unset
+    for key in arguments.unset.iter().map(|key| key.trim()) {
+        if key.is_empty() {
+            return Err(usage("--unset takes a KEY"));
+        }
+        changes.push((key.to_owned(), None));
+    }
+    match twice(&changes) {
+        Some(key) => Err(usage(format!("{key} is named twice"))),
+        None => Ok(changes),
+    }
+}
+
+/// A key for which the command line asks two things.
+fn twice(changes: &[Change]) -> Option<&str> {
+    let named_before = |at: usize| {
+        changes[..at]
             .iter()
-            .map(|key| (key.trim().to_owned(), None)),
-    );
-    Ok(changes)
+            .any(|(k, _)| is_same(k, &changes[at].0))
+    };
+    let at = (0..changes.len()).find(|at| named_before(*at))?;
+    Some(&changes[at].0)
 }
 
 /// The option that `--host` sets.
@@ -112,11 +125,18 @@ fn license(arguments: &Arguments) -> Result<Option<String>, Failure> {
     } else {
         return Ok(None);
     };
+    checked_license(&text).map(Some)
+}
+
+fn checked_license(text: &str) -> Result<String, Failure> {
     let key = text.trim();
+    if key.is_empty() {
+        return Err(usage("the license is empty; --unset license removes it"));
+    }
     let valid = licence::check(key)
         .and_then(|()| Licence::parse(key).map_err(|_| "is not a project access key"));
     valid.map_err(|why| usage(format!("the license {} {why}", licence::masked(key))))?;
-    Ok(Some(key.to_owned()))
+    Ok(key.to_owned())
 }
 
 fn read_key(from: impl io::Read) -> io::Result<String> {
@@ -125,38 +145,48 @@ fn read_key(from: impl io::Read) -> io::Result<String> {
     Ok(text)
 }
 
-fn checked_name(option: &str, value: &str) -> Result<String, Failure> {
-    let length = value.chars().count();
-    if length > LONGEST_NAME {
+fn checked_option(arguments: &Arguments, key: &str, value: &str) -> Result<String, Failure> {
+    let known = find(key).is_some()
+        || whatap_conf::is_known_elsewhere(key)
+        || (arguments.pyproject && key == "home");
+    if !known {
+        let meant = whatap_conf::nearest_option(key).map(|m| format!("; did you mean `{m}`?"));
         return Err(usage(format!(
-            "--{option}: {length} characters, at most {LONGEST_NAME}"
+            "--set {key}: unknown option{}",
+            meant.unwrap_or_default()
         )));
     }
-    one_line(option, value)
+    checked(&format!("--set {key}"), key, value)
 }
 
-fn checked_option(arguments: &Arguments, key: &str, value: &str) -> Result<String, Failure> {
-    match find(key) {
-        None if arguments.pyproject && key == "home" => {}
-        Some(option) if !value.trim().is_empty() => {
-            let normal = option.kind.normalise(value);
-            normal.map_err(|why| usage(format!("--set {key}: `{value}` {why}")))?;
-        }
-        None if !whatap_conf::is_known_elsewhere(key) => {
-            let meant = whatap_conf::nearest_option(key).map(|m| format!("; did you mean `{m}`?"));
-            return Err(usage(format!(
-                "--set {key}: unknown option{}",
-                meant.unwrap_or_default()
-            )));
-        }
-        Some(_) | None => {}
-    }
-    one_line(key, value)
-}
-
-fn one_line(key: &str, value: &str) -> Result<String, Failure> {
+/// The value as it is to be stored: what is read back is what was given.
+fn checked(option: &str, key: &str, value: &str) -> Result<String, Failure> {
+    let wrong = |why: String| Err(usage(format!("{option}: {why}")));
     if value.contains(['\n', '\r', '\0']) {
-        return Err(usage(format!("{key}: the value has more than one line")));
+        return wrong("the value has more than one line".into());
+    }
+    if value.trim() != value {
+        return wrong("the value begins or ends with a blank, which no file keeps".into());
+    }
+    let Some(known) = find(key).filter(|_| !value.is_empty()) else {
+        return Ok(value.to_owned());
+    };
+    let length = value.chars().count();
+    match (known.name, known.kind) {
+        ("license", _) => return checked_license(value),
+        ("whatap.server.host", _) => match hosts::parse(value) {
+            Ok((hosts, None)) => return Ok(hosts.join(",")),
+            Ok((_, Some(_))) => return wrong("the port belongs into whatap.server.port".into()),
+            Err(why) => return wrong(why),
+        },
+        (_, Kind::Text(longest)) if length > longest => {
+            return wrong(format!("{length} characters, at most {longest}"));
+        }
+        (_, kind) => {
+            if let Err(why) = kind.normalise(value) {
+                return wrong(format!("`{value}` {why}"));
+            }
+        }
     }
     Ok(value.to_owned())
 }

@@ -5,10 +5,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+/// As long as a name may be in DNS.
+const LONGEST_NAME: usize = 253;
 const RESOLVE_WAIT: Duration = Duration::from_secs(1);
 
 /// Servers, separated by `,` `/` or blanks, and the one port that some of them name.
 pub(super) fn parse(text: &str) -> Result<(Vec<String>, Option<u16>), String> {
+    if text.contains("://") {
+        return Err("names servers as HOST or HOST:PORT, not as a URL".into());
+    }
     let mut hosts = Vec::new();
     let mut port = None;
     for item in text.split([',', '/', ' ', '\t']).filter(|i| !i.is_empty()) {
@@ -52,7 +57,7 @@ fn host_and_port(item: &str) -> Result<(String, Option<u16>), String> {
         }
     };
     let is_v6 = host.contains(':');
-    let named = !host.is_empty()
+    let named = (1..=LONGEST_NAME).contains(&host.len())
         && host
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
@@ -122,10 +127,13 @@ mod tests {
             "--license",
             "a;b",
             ":6600",
+            "http://1.2.3.4:6600/x",
+            &"a".repeat(254),
             "a:1,b:2",
             "ü",
         ] {
             assert!(of(bad).is_err(), "{bad}");
         }
+        assert!(of("http://1.2.3.4:6600/x").unwrap_err().contains("URL"));
     }
 }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use whatap_collector::journal::Journal;
-use whatap_conf::{Env, Files, Severity, edit, licence};
+use whatap_conf::{Env, Files, Severity, edit, find, licence};
 
 use crate::home::{self, reason};
 use crate::usage::{complain, parse, print};
@@ -155,6 +155,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         files.config.clone()
     };
     if !changes.is_empty() {
+        let mistyped = mistyped(&file, arguments.pyproject, &changes);
         let written = if arguments.pyproject {
             write::project(&file, &changes)?
         } else {
@@ -170,6 +171,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         if !arguments.quiet {
             let did = if written { "wrote" } else { "unchanged" };
             print(&format!("{did} {}\n", file.display()));
+            for line in mistyped {
+                complain(arguments.program(), &line);
+            }
             warn_about(arguments, &file, &changes);
         }
     }
@@ -216,6 +220,12 @@ fn warn_about(arguments: &Arguments, config: &Path, changes: &[Change]) {
             ),
         );
     }
+    for (key, value) in changes {
+        if value.as_ref().is_some_and(|value| value.contains(" #")) {
+            let line = format!("{key}: ` #` starts no comment here; it is part of the value");
+            complain(program, &line);
+        }
+    }
     let hosts = changes
         .iter()
         .filter(|(key, _)| key == changes::host_key(arguments))
@@ -227,21 +237,39 @@ fn warn_about(arguments: &Arguments, config: &Path, changes: &[Change]) {
     }
 }
 
-/// The file's keys and values as they are written, secrets masked.
-fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
+/// Keys that are to be removed, are not there, and are no options.
+fn mistyped(file: &Path, is_project: bool, changes: &[Change]) -> Vec<String> {
+    let there = pairs(file, is_project).unwrap_or_default();
+    let removed = changes.iter().filter(|(_, value)| value.is_none());
+    removed
+        .filter(|(key, _)| find(key).is_none() && !there.iter().any(|(k, _)| k == key))
+        .filter(|(key, _)| !whatap_conf::is_known_elsewhere(key))
+        .map(|(key, _)| {
+            let meant = whatap_conf::nearest_option(key).map(|m| format!("; did you mean `{m}`?"));
+            format!("--unset {key}: not there{}", meant.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// The file's keys and values as they are written.
+fn pairs(file: &Path, is_project: bool) -> Result<Vec<(String, String)>, Failure> {
     let bytes = write::read(file).map_err(|error| Failure {
         status: UNPARSABLE,
         message: format!("cannot read {}: {}", file.display(), reason(&error)),
     })?;
     let bytes = bytes.unwrap_or_default();
-    let pairs: Vec<(String, String)> = if is_project {
+    Ok(if is_project {
         project::entries(&String::from_utf8_lossy(&bytes))
     } else {
         edit::entries(&bytes)
             .map(|(_, key, value)| (key.to_owned(), value.to_owned()))
             .collect()
-    };
-    let shown = pairs.into_iter().map(|(key, value)| {
+    })
+}
+
+/// The file's keys and values, secrets masked.
+fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
+    let shown = pairs(file, is_project)?.into_iter().map(|(key, value)| {
         if is_secret(&key) || licence::is_likely(&value) {
             format!("{key}={}\n", licence::masked(&value))
         } else {
