@@ -9,7 +9,7 @@ use whatap_collector::ensure::{self, Plan};
 use whatap_collector::watch::STAYS;
 use whatap_conf::{Env, Launch};
 
-use crate::usage::{complain, parse, print};
+use crate::usage::{complain, parse, tell};
 use crate::{control, home};
 
 const PROGRAM: &str = "whatap-start-batch-agent";
@@ -31,7 +31,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match start(&arguments) {
         Ok(line) => {
-            print(&line);
+            tell(&line);
             ExitCode::SUCCESS
         }
         Err(line) => {

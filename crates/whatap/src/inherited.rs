@@ -56,6 +56,11 @@ pub fn restore() {
     }
 }
 
+/// Did the caller close our stdout? What is written there goes nowhere, without an error.
+pub fn is_stdout_closed() -> bool {
+    FOUND.load(Ordering::Relaxed) & (2 << 1) != 0
+}
+
 /// Do the kernel's records say that this program runs with more rights than its caller (set-user-id, capabilities)?
 pub fn is_privileged() -> bool {
     // SAFETY: only reads the auxiliary vector.

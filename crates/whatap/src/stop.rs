@@ -17,7 +17,7 @@ use whatap_wire::Message;
 use crate::batch;
 use crate::control::{self, Instance};
 use crate::home::{reason, working_directory};
-use crate::usage::{complain, parse, print};
+use crate::usage::{complain, parse, tell};
 
 const PROGRAM: &str = "whatap-stop-agent";
 
@@ -79,7 +79,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     for (name, place) in &targets {
         match stop(name, &arguments) {
             Outcome::Stopped => {
-                print(&format!("stopped {place}\n"));
+                tell(&format!("stopped {place}\n"));
                 status = if status == NONE_RAN { 0 } else { status };
             }
             Outcome::NoneRan => {}

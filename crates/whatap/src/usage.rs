@@ -10,6 +10,9 @@ use clap::{Command, Parser};
 use clap_complete::Shell;
 use whatap_conf::licence;
 
+use crate::home::reason;
+use crate::inherited;
+
 /// The parsed command line, or the status to leave with.
 pub fn parse<P: Parser>(
     program: &str,
@@ -19,10 +22,7 @@ pub fn parse<P: Parser>(
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(printed) = generated(program, &args, P::command) {
         return Err(match printed {
-            Ok(text) => {
-                print(&text);
-                ExitCode::SUCCESS
-            }
+            Ok(text) => print(program, &text, ExitCode::SUCCESS),
             Err(problem) => {
                 complain(program, &problem);
                 ExitCode::from(mistake)
@@ -31,8 +31,7 @@ pub fn parse<P: Parser>(
     }
     P::try_parse_from(args).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            print(&error.to_string());
-            ExitCode::SUCCESS
+            print(program, &error.to_string(), ExitCode::SUCCESS)
         }
         _ => {
             complain(program, &one_line(&error));
@@ -81,10 +80,34 @@ fn completions(
     Ok(())
 }
 
-/// Writes to stdout; a reader that has gone is no reason to fail.
-pub fn print(text: &str) {
+/// Writes to stdout what was asked for: the status, or another one if it could not be written. A reader that has gone is no reason
+/// to fail.
+pub fn print(program: &str, text: &str, status: ExitCode) -> ExitCode {
+    match written(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let why = reason(&error);
+            complain(program, &format!("cannot write to standard output: {why}"));
+            ExitCode::from(CANNOT_PRINT)
+        }
+        _ => status,
+    }
+}
+
+/// Writes to stdout what was done, which is done also where nobody can be told.
+pub fn tell(text: &str) {
+    drop(written(text));
+}
+
+/// As `EX_IOERR` of sysexits.h.
+const CANNOT_PRINT: u8 = 74;
+
+fn written(text: &str) -> io::Result<()> {
+    if inherited::is_stdout_closed() {
+        return Err(nix::errno::Errno::EBADF.into());
+    }
     let mut out = io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// One line on stderr, in one write, whoever else writes there. A key that the user typed in a wrong place is not repeated: what is

@@ -188,6 +188,28 @@ fn a_file_of_another_encoding_can_be_edited_where_its_comments_are_all_that_is_o
 }
 
 #[test]
+fn output_that_cannot_be_written_is_an_error_and_a_reader_that_has_gone_is_none() {
+    let scene = Scene::new().conf("app_name=x\n");
+    for (program, words) in [
+        ("whatap-setting-config", "--print"),
+        ("whatap-start-agent", "--dry-run true"),
+        ("whatap-doctor", "--version"),
+    ] {
+        let path = scene::program(program);
+        let sh = |line: &str| {
+            let line = line.replace("PROGRAM", &format!("{} {words}", path.display()));
+            scene.run(&["bash", "-c", &line])
+        };
+        let full = sh("PROGRAM >/dev/full").status(74);
+        full.complains(&["cannot write to standard output: no space left on device"]);
+        sh("PROGRAM >&-").status(74).complains(&["standard output"]);
+        let gone = sh("PROGRAM | true; exit ${PIPESTATUS[0]}");
+        gone.status(0).stderr("");
+    }
+    set(&scene, &["--app_name", "y"]).status(0);
+}
+
+#[test]
 fn mistakes_write_nothing() {
     let scene = Scene::new();
     for words in [

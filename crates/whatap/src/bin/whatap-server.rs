@@ -16,10 +16,7 @@ fn main() -> ExitCode {
     unsafe { std::env::remove_var(ONE_TIME_TOKEN) };
     let arguments: Vec<_> = std::env::args_os().collect();
     match usage::generated("whatap-server", &arguments, cli::command) {
-        Some(Ok(text)) => {
-            usage::print(&text);
-            return ExitCode::SUCCESS;
-        }
+        Some(Ok(text)) => return usage::print("whatap-server", &text, ExitCode::SUCCESS),
         Some(Err(problem)) => {
             usage::complain("whatap-server", &problem);
             return ExitCode::from(2);

@@ -94,10 +94,7 @@ fn ensure_instance(env: &Env, mut options: Resolved) -> ExitCode {
         server: None,
     };
     match ensure::ensure(plan) {
-        Ok(ensured) => {
-            print(&format!("{}\n", ensured.launch));
-            ExitCode::SUCCESS
-        }
+        Ok(ensured) => print(PROGRAM, &format!("{}\n", ensured.launch), ExitCode::SUCCESS),
         Err(error) => fail(&error.to_string()),
     }
 }

@@ -98,10 +98,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         options: examination.effective(agent.as_ref()),
         language,
     };
-    print(&if arguments.json {
+    let text = if arguments.json {
         report.json()
     } else {
         report.text(report::wants_colours())
-    });
-    ExitCode::from(examination.findings.state().status())
+    };
+    let status = ExitCode::from(examination.findings.state().status());
+    print(PROGRAM, &text, status)
 }

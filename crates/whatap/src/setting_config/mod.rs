@@ -16,7 +16,7 @@ use whatap_collector::journal::Journal;
 use whatap_conf::{Env, Files, Severity, edit, find, licence};
 
 use crate::home::{self, reason};
-use crate::usage::{complain, parse, print};
+use crate::usage::{complain, parse, print, tell};
 use changes::{Change, is_secret};
 
 const PROGRAM: &str = "whatap-setting-config";
@@ -170,21 +170,22 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         };
         if !arguments.quiet {
             let did = if written { "wrote" } else { "unchanged" };
-            print(&format!("{did} {}\n", file.display()));
+            tell(&format!("{did} {}\n", file.display()));
             for line in mistyped {
                 complain(arguments.program(), &line);
             }
             warn_about(arguments, &file, &changes);
         }
     }
+    let mut status = ExitCode::SUCCESS;
     if arguments.print {
-        print(&listing(&file, arguments.pyproject)?);
+        let listing = listing(&file, arguments.pyproject)?;
+        status = print(arguments.program(), &listing, status);
     }
     if arguments.check {
-        Ok(check(arguments, &env))
-    } else {
-        Ok(ExitCode::SUCCESS)
+        status = check(arguments, &env, status);
     }
+    Ok(status)
 }
 
 /// Whoever runs this may not see our stderr: the log of a home that cannot be written to has the code that run-books name.
@@ -279,7 +280,8 @@ fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
     Ok(shown.collect())
 }
 
-fn check(arguments: &Arguments, env: &Env) -> ExitCode {
+/// The status, or another one if something is wrong.
+fn check(arguments: &Arguments, env: &Env, status: ExitCode) -> ExitCode {
     let options = home::open(arguments.home.as_deref(), env, &[]);
     for finding in &options.findings {
         complain(arguments.program(), &finding.to_string());
@@ -292,7 +294,7 @@ fn check(arguments: &Arguments, env: &Env) -> ExitCode {
         return ExitCode::from(UNPARSABLE);
     }
     if !arguments.quiet {
-        print(&format!("{}: good\n", options.files.config.display()));
+        tell(&format!("{}: good\n", options.files.config.display()));
     }
-    ExitCode::SUCCESS
+    status
 }

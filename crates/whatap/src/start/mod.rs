@@ -40,8 +40,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return cannot_start(&arguments, &error),
     };
     if arguments.dry_run {
-        print(&would_do(&arguments, &program));
-        return ExitCode::SUCCESS;
+        return print(PROGRAM, &would_do(&arguments, &program), ExitCode::SUCCESS);
     }
     // Not even a fault of our own may keep the command from starting.
     let environment =
