@@ -66,7 +66,7 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
-            write!(f, "{}:", file.display())?;
+            write!(f, "{}:", printable(&file.to_string_lossy()))?;
             if self.line > 0 {
                 write!(f, "{}:", self.line)?;
             }
@@ -79,15 +79,35 @@ impl fmt::Display for Finding {
     }
 }
 
-/// One line, whatever the user's file holds.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect()
+/// One line that does nothing to a terminal, whatever the user's file holds.
+pub fn printable(text: &str) -> String {
+    let plain = |c| {
+        if acts(c) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
+/// Ends a line, moves the cursor or turns the direction of what follows.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_acts_on_a_terminal_is_printed() {
+        assert_eq!(
+            printable("a\u{1b}[31m\u{9b}\n\u{202e}가"),
+            "a\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}가"
+        );
+        let finding = Finding::new(Severity::Note, "\u{1b}k", "m").at("/h/\u{1b}", 1);
+        assert_eq!(finding.to_string(), "/h/\u{fffd}:1: \u{fffd}k: m");
+    }
 }

@@ -35,7 +35,7 @@ pub use crate::env::Env;
 pub use crate::files::{
     Files, HomeFrom, Stamp, default_home, is_private_group, local_server_data_dir,
 };
-pub use crate::finding::{Finding, Severity};
+pub use crate::finding::{Finding, Severity, printable};
 pub use crate::launch::{BadLaunch, Launch, Origin, escape, unescape};
 pub use crate::object_name::object_name;
 pub use crate::options::{OPTIONS, Opt, Reader, Reload, find, is_same};

@@ -210,6 +210,29 @@ fn output_that_cannot_be_written_is_an_error_and_a_reader_that_has_gone_is_none(
 }
 
 #[test]
+fn a_value_does_nothing_to_the_terminal_that_shows_it() {
+    let scene = Scene::new().conf("app_name=\u{1b}[31mx\u{9b}\n");
+    set(&scene, &["--print"])
+        .status(0)
+        .stdout("app_name=\u{1b}[31mx\u{9b}\n");
+    let terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let program = scene::program("whatap-setting-config");
+    let seen = scene
+        .run(&[
+            "python3",
+            "-c",
+            terminal,
+            program.to_str().unwrap(),
+            "--print",
+        ])
+        .status(0);
+    assert_eq!(seen.stdout, "app_name=\u{fffd}[31mx\u{fffd}\r\n");
+    let scene = scene.env("TERM", "dumb");
+    let seen = scene.run(&["whatap-doctor"]).stdout;
+    assert!(seen.contains("app_name=\u{fffd}[31mx\u{fffd}"), "{seen}");
+}
+
+#[test]
 fn mistakes_write_nothing() {
     let scene = Scene::new();
     for words in [

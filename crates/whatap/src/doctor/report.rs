@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use serde::Serialize;
-use whatap_conf::VERSION;
+use whatap_conf::{VERSION, printable};
 
 use super::words::{Language, Say, Words};
 
@@ -144,11 +144,11 @@ impl Report<'_> {
             } else {
                 ("", "")
             };
-            let words = check.words.text(self.language);
+            let words = printable(&check.words.text(self.language));
             let _infallible = writeln!(text, "{colour}{mark}{end}  {:<13} {words}", check.id);
             if let Some(fix) = check.fix.as_ref().map(|fix| self.fix(fix)) {
                 let label = Say::LabelFix.plain(self.language);
-                let _infallible = writeln!(text, "{:23}{label}: {fix}", "");
+                let _infallible = writeln!(text, "{:23}{label}: {}", "", printable(&fix));
             }
         }
         self.add_options(&mut text);
@@ -172,10 +172,11 @@ impl Report<'_> {
                 source,
                 ..
             } = option;
+            let (value, source) = (printable(value), printable(source));
             let _infallible = writeln!(text, "  {name}={value}  ({source})");
             if let Some(running) = &option.running {
                 let words = Say::OptionRunning.with([&running.value, &running.source]);
-                let _infallible = writeln!(text, "    {}", words.text(self.language));
+                let _infallible = writeln!(text, "    {}", printable(&words.text(self.language)));
             }
         }
     }

@@ -7,13 +7,14 @@ mod write;
 
 use std::fmt;
 use std::fs;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use whatap_collector::journal::Journal;
-use whatap_conf::{Env, Files, Severity, edit, find, licence};
+use whatap_conf::{Env, Files, Severity, edit, find, licence, printable};
 
 use crate::home::{self, reason};
 use crate::usage::{complain, parse, print, tell};
@@ -179,7 +180,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let mut status = ExitCode::SUCCESS;
     if arguments.print {
-        let listing = listing(&file, arguments.pyproject)?;
+        let listing = listing(pairs(&file, arguments.pyproject)?);
+        let listing = match io::stdout().is_terminal() {
+            true => listing.lines().map(|line| printable(line) + "\n").collect(),
+            false => listing,
+        };
         status = print(arguments.program(), &listing, status);
     }
     if arguments.check {
@@ -268,16 +273,16 @@ fn pairs(file: &Path, is_project: bool) -> Result<Vec<(String, String)>, Failure
     })
 }
 
-/// The file's keys and values, secrets masked.
-fn listing(file: &Path, is_project: bool) -> Result<String, Failure> {
-    let shown = pairs(file, is_project)?.into_iter().map(|(key, value)| {
+/// A line each, secrets masked.
+fn listing(pairs: Vec<(String, String)>) -> String {
+    let shown = pairs.into_iter().map(|(key, value)| {
         if is_secret(&key) || licence::is_likely(&value) {
             format!("{key}={}\n", licence::masked(&value))
         } else {
             format!("{key}={value}\n")
         }
     });
-    Ok(shown.collect())
+    shown.collect()
 }
 
 /// The status, or another one if something is wrong.
