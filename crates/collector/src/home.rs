@@ -1,6 +1,7 @@
 //! Where a collector writes: directories of the home, or private ones when the home is read-only or not safe.
 
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access, getegid, geteuid, mkdir};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -93,6 +94,10 @@ pub fn planned_logs(home: &Path, wanted: Option<&Path>) -> io::Result<PathBuf> {
 fn would_do(path: &Path, is_good: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     match (fs::symlink_metadata(path), path.parent()) {
         (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            // The kernel lets root try anything there, and then nothing can be made.
+            if statfs(parent)?.filesystem_type() == PROC_SUPER_MAGIC {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             Ok(access(parent, AccessFlags::W_OK | AccessFlags::X_OK)?)
         }
         _ => is_good(path),

@@ -1,6 +1,5 @@
 //! Where the configuration is: one rule for all programs.
 
-use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt};
@@ -78,8 +77,8 @@ impl Files {
             findings.push(Finding::new(Severity::Warning, "", message).at(taken, 0));
         }
         let home = spelled_once(&home);
-        let config = config_file(&home, env);
-        let logs = env.set("WHATAP_LOGS").map(|dir| cwd.join(dir));
+        let config = config_file(&home, env, &mut findings);
+        let logs = named(env, "WHATAP_LOGS", &mut findings).map(|dir| cwd.join(dir));
         (
             Self {
                 home,
@@ -284,12 +283,30 @@ pub(crate) fn distrusted(file: &Path) -> Finding {
     Finding::new(Severity::Warning, "", message).at(file, 0)
 }
 
-fn config_file(home: &Path, env: &Env) -> PathBuf {
-    let name = env.set("WHATAP_CONFIG").unwrap_or(OsStr::new(CONFIG));
-    let base = env
-        .set("WHATAP_CONFIG_HOME")
-        .map_or_else(|| home.to_owned(), |d| home.join(d));
-    base.join(name)
+fn config_file(home: &Path, env: &Env, findings: &mut Vec<Finding>) -> PathBuf {
+    let name = named(env, "WHATAP_CONFIG", findings);
+    let base = named(env, "WHATAP_CONFIG_HOME", findings);
+    let directory = base.map_or_else(|| home.to_owned(), |dir| home.join(dir));
+    let file = directory.join(name.unwrap_or(CONFIG));
+    // Without a file one configures by the environment; who names one means it.
+    if let Some(variable) = name
+        .and(Some("WHATAP_CONFIG"))
+        .or(base.and(Some("WHATAP_CONFIG_HOME")))
+        && !file.exists()
+    {
+        let message = format!("{} does not exist; going on without it", file.display());
+        findings.push(Finding::new(Severity::Warning, variable, message));
+    }
+    file
+}
+
+/// The path that a variable names. A launch hands paths on as text.
+fn named<'a>(env: &'a Env, variable: &str, findings: &mut Vec<Finding>) -> Option<&'a str> {
+    let path = env.set(variable)?.to_str();
+    if path.is_none() {
+        findings.push(Finding::not_text(variable));
+    }
+    path
 }
 
 /// One directory has one name: links and dots resolved as far as it exists.
@@ -462,8 +479,12 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let (files, _) = Files::locate(None, &env, Path::new("/"));
+        let (files, findings) = Files::locate(None, &env, Path::new("/"));
         assert_eq!(files.config, Path::new("/nonexistent/h/prod.conf"));
+        let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        let expected =
+            "WHATAP_CONFIG: /nonexistent/h/prod.conf does not exist; going on without it";
+        assert_eq!(said, [expected]);
         let mut launch = Launch::new();
         files.describe(&mut launch);
         let handed_on = Files::of(&launch).unwrap();
@@ -471,6 +492,29 @@ mod tests {
             (handed_on.home, handed_on.config),
             (files.home, files.config)
         );
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_named_and_left_out() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let bytes = std::ffi::OsStr::from_bytes(b"/\xff");
+        let env: Env = ["WHATAP_CONFIG", "WHATAP_CONFIG_HOME", "WHATAP_LOGS"]
+            .map(|name| (name, bytes))
+            .into_iter()
+            .collect();
+        let (files, findings) = Files::locate(Some(Path::new("/h")), &env, Path::new("/"));
+        assert_eq!(files.config, Path::new("/h/whatap.conf"));
+        assert_eq!(files.logs, None);
+        assert_eq!(findings.len(), 3, "{findings:?}");
+        assert_eq!(
+            findings[0].to_string(),
+            "WHATAP_CONFIG: ignored: its value is not UTF-8"
+        );
+        let missing: Env = [("WHATAP_CONFIG_HOME", "/nonexistent")]
+            .into_iter()
+            .collect();
+        let (_, findings) = Files::locate(Some(Path::new("/h")), &missing, Path::new("/"));
+        assert_eq!(findings[0].key, "WHATAP_CONFIG_HOME");
     }
 
     #[test]

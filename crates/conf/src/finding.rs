@@ -52,6 +52,12 @@ impl Finding {
         Self::new(severity, "", message).at(file, 0)
     }
 
+    /// A variable of the environment whose value is no text.
+    pub(crate) fn not_text(variable: &str) -> Self {
+        let message = "ignored: its value is not UTF-8";
+        Self::new(Severity::Warning, variable, message)
+    }
+
     pub(crate) fn is_unreadable(&self) -> bool {
         self.key.is_empty() && self.line == 0 && self.message.starts_with(UNREADABLE)
     }

@@ -69,6 +69,20 @@ impl Layers {
         }
     }
 
+    /// The group of instances that a pod belongs to is its name without the last part, unless anybody names another one.
+    pub(crate) fn pod(&mut self, variable: &str, name: &str) {
+        let group = name.rsplit_once('-').map_or(name, |(group, _)| group);
+        if let Some(option) = position("whatap.okind") {
+            let said = Said {
+                option,
+                key: variable.into(),
+                value: group.into(),
+                source: Source::Env(variable.into()),
+            };
+            self.project.insert(0, said);
+        }
+    }
+
     /// What a launch said, to the collector.
     pub(crate) fn launch(&mut self, launch: &Launch) {
         for (key, value) in launch.environment() {
@@ -166,6 +180,9 @@ impl Layers {
         for (option, o) in OPTIONS.iter().enumerate() {
             let variable = o.variable();
             let names = std::iter::once(variable.as_str()).chain(o.env.iter().copied());
+            let no_text = |name: &&str| env.set(name).is_some() && env.text(name).is_none();
+            self.findings
+                .extend(names.clone().filter(no_text).map(Finding::not_text));
             if let Some((name, value)) = names.into_iter().find_map(|n| Some((n, env.text(n)?))) {
                 let source = Source::Env(name.into());
                 self.environment.push(Said {

@@ -158,7 +158,7 @@ pub static OPTIONS: &[Opt] = &[
     opt("object_name", Text(200), "{type}-{ip2}-{ip3}-{process}", R::COLLECTOR, Reconnect,
         "Pattern of the name of one instance: `{type}` (`app_name`), `{process}` (`app_process_name`), `{hostname}`, `{ip0}` to `{ip3}`, `{ips}`, `{port}`, `{docker}`, `{cmd}`, `{cmd_args}`, `{cmd_full}`, `{pid}`, `{env.NAME}`. An unknown or empty one leaves its bare name. Not set: the host, with `app_process_name`.")
         .aliases(&["whatap.name"]).env(&["WHATAP_ONAME", "WHATAP_NAME"]),
-    opt("whatap.okind", Text(200), "", R::COLLECTOR, Reconnect, "Group of instances, a Kubernetes deployment for example.").env(&["OKIND"]),
+    opt("whatap.okind", Text(200), "", R::COLLECTOR, Reconnect, "Group of instances, a Kubernetes deployment for example. Not set: the pod's name (`POD_NAME`, `PODNAME`) without its last part.").env(&["OKIND", "ENV_OKIND"]),
     opt("whatap.onode", Text(200), "", R::COLLECTOR, Reconnect, "Node that the instance runs on.").env(&["NODE_NAME", "NODE_IP"]),
 
     // Switches.

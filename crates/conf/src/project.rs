@@ -77,6 +77,14 @@ fn flat(path: &Path, text: &str, root: &Item) -> (Vec<Entry>, Vec<Finding>) {
             findings: &mut findings,
         };
         walk.table("", table);
+    } else if let Some(other) = root.get("tool").and_then(|tool| tool.get("whatap")) {
+        let line = other.span().map_or(0, |s| line_at(text, s.start));
+        let finding = Finding::new(
+            Severity::Warning,
+            "",
+            "ignored: `tool.whatap` is not a table",
+        );
+        findings.push(finding.at(path, line));
     }
     (entries, findings)
 }
@@ -201,5 +209,10 @@ mod tests {
         assert!(findings[0].starts_with("2:"), "{findings:?}");
         let (entries, findings) = of("this is = = no toml\n");
         assert_eq!((entries.len(), findings.len()), (0, 0));
+        for text in ["[tool]\nwhatap = 3\n", "\n[[tool.whatap]]\ndebug = true\n"] {
+            let (entries, findings) = of(text);
+            assert_eq!(entries, []);
+            assert_eq!(findings, ["2:: ignored: `tool.whatap` is not a table"]);
+        }
     }
 }

@@ -22,7 +22,7 @@ pub struct Resolved {
     values: Vec<Effective>,
     /// The application's name while no `app_name` is configured.
     default_name: String,
-    /// Variables of the environment that `object_name` names, with their values.
+    /// Variables of the environment that names are made of, with their values: those of `object_name`, and the pod's.
     name_parts: Vec<(String, String)>,
 }
 
@@ -72,8 +72,17 @@ pub fn resolve<'a>(
     let mut layers = Layers::of(files);
     layers.environment(env);
     layers.overrides(overrides);
+    let pod = PODS.iter().find_map(|name| Some((*name, env.text(name)?)));
+    if let Some((variable, name)) = pod {
+        layers.pod(variable, name);
+    }
     let mut resolved = Resolved::of(files, layers);
-    resolved.name_parts = object_name::variables(resolved.text("object_name"))
+    let mut names = object_name::variables(resolved.text("object_name"));
+    names.extend(
+        pod.map(|(variable, _)| variable)
+            .filter(|pod| !names.contains(pod)),
+    );
+    resolved.name_parts = names
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), env.text(name)?.to_owned())))
         .collect();
@@ -86,6 +95,10 @@ pub fn resolve_launch(launch: &Launch) -> Option<Resolved> {
     let files = Files::of(launch)?;
     let mut layers = Layers::of(&files);
     layers.launch(launch);
+    let told = |name: &'static str| Some((name, launch.get(&format!("_env.{name}"))?));
+    if let Some((variable, name)) = PODS.into_iter().find_map(told) {
+        layers.pod(variable, name);
+    }
     let mut resolved = Resolved::of(&files, layers);
     resolved.set_default_name(launch.get("_app").unwrap_or_default());
     Some(resolved)
@@ -215,6 +228,8 @@ impl Resolved {
         }
         for (option, value, source) in self.all() {
             let origin = match source {
+                // The collector is told the pod's name itself: it is weaker than what the files say.
+                Source::Env(name) if PODS.contains(&name.as_str()) => Origin::Files,
                 Source::Env(_) | Source::Launch => Origin::Environment,
                 Source::CommandLine => Origin::CommandLine,
                 Source::Default | Source::Project(..) | Source::File(..) => Origin::Files,
@@ -313,6 +328,9 @@ pub fn nearest_option(key: &str) -> Option<&'static str> {
             .flat_map(|o| std::iter::once(o.name).chain(o.aliases.iter().copied())),
     )
 }
+
+/// Variables with the name of the Kubernetes pod.
+const PODS: [&str; 2] = ["POD_NAME", "PODNAME"];
 
 /// Findings that a log gets at a time.
 const MOST_LOGGED: usize = 20;

@@ -267,6 +267,54 @@ fn the_function_list_of_old_manuals_is_read_and_the_option_wins() {
 }
 
 #[test]
+fn a_pod_without_its_last_part_is_a_group_unless_another_is_named() {
+    let group = |scene: &Scene| {
+        let here = scene.resolve();
+        let mut launch = Launch::new();
+        here.files.describe(&mut launch);
+        here.describe(&mut launch);
+        let later = resolve_launch(&Launch::parse(&launch.to_string()).unwrap()).unwrap();
+        let [here, later] = [here, later].map(|r| r.text("whatap.okind").to_owned());
+        assert_eq!(here, later);
+        here
+    };
+    let pod = |conf| Scene::new(conf).env("PODNAME", "shop-7c9d-x2x");
+    assert_eq!(group(&pod("")), "shop-7c9d");
+    assert_eq!(group(&pod("").env("POD_NAME", "plain")), "plain");
+    assert_eq!(group(&pod("whatap.okind=mine\n")), "mine");
+    assert_eq!(group(&pod("").env("ENV_OKIND", "theirs")), "theirs");
+    assert_eq!(group(&Scene::new("")), "");
+}
+
+#[test]
+fn a_key_for_parameters_is_pointed_out_once_and_not_read() {
+    let scene = Scene::new("");
+    let file = scene.files().home.join("paramkey.txt");
+    fs::write(file, "secret").unwrap();
+    assert_eq!(
+        scene.findings(),
+        ["paramkey.txt: not used: parameters are not recorded"]
+    );
+    assert_eq!(scene.resolve().findings_to_log(), [""; 0]);
+}
+
+#[test]
+fn values_that_are_no_text_are_named_and_not_shown() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let scene = Scene::new("app_name=file\n");
+    let bytes = std::ffi::OsString::from_vec(b"\xb0\xa1".to_vec());
+    let env = ["WHATAP_APP_NAME", "WHATAP_LICENSE"].map(|name| (name, bytes.clone()));
+    let resolved = resolve(&scene.files(), &env.into_iter().collect(), []);
+    let said: Vec<String> = resolved.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        ["WHATAP_LICENSE", "WHATAP_APP_NAME"]
+            .map(|name| format!("{name}: ignored: its value is not UTF-8"))
+    );
+    assert_eq!(resolved.text("app_name"), "file");
+}
+
+#[test]
 fn unreadable_files_are_one_finding() {
     let temp = tempfile::tempdir().unwrap();
     fs::create_dir(temp.path().join("whatap.conf")).unwrap();

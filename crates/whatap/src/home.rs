@@ -16,8 +16,27 @@ pub fn open(cli_home: Option<&Path>, env: &Env, overrides: &[(String, String)]) 
         env,
         overrides.iter().map(|(k, v)| (k.as_str(), v.as_str())),
     );
-    resolved.findings.splice(0..0, found);
+    let unusable = unusable_logs(&files);
     resolved
+        .findings
+        .splice(0..0, found.into_iter().chain(unusable));
+    resolved
+}
+
+/// A directory for logs that somebody named must be one that we can use.
+fn unusable_logs(files: &Files) -> Option<Finding> {
+    let named = files.logs.as_ref()?;
+    let used = whatap_collector::home::planned_logs(&files.home, Some(named)).ok();
+    (used.as_ref() != Some(named)).then(|| Finding {
+        severity: Severity::Warning,
+        file: None,
+        line: 0,
+        key: "WHATAP_LOGS".into(),
+        message: format!(
+            "{} cannot be used for logs; they go elsewhere",
+            named.display()
+        ),
+    })
 }
 
 /// Where we are; `/` if that directory has gone.

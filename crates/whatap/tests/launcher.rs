@@ -314,6 +314,54 @@ fn flags_that_hide_us_are_pointed_out() {
 }
 
 #[test]
+fn what_is_named_and_cannot_be_used_is_one_line() {
+    for (variable, value, line) in [
+        (
+            "WHATAP_CONFIG",
+            "prod.conf",
+            "prod.conf does not exist; going on without it",
+        ),
+        (
+            "WHATAP_CONFIG_HOME",
+            "/nonexistent",
+            "/nonexistent/whatap.conf does not exist",
+        ),
+        (
+            "WHATAP_LOGS",
+            "/proc/nolog",
+            "/proc/nolog cannot be used for logs",
+        ),
+        (
+            "WHATAP_LOGS",
+            "/etc/hostname",
+            "/etc/hostname cannot be used for logs",
+        ),
+        (
+            "WHATAP_LOGS",
+            "/nonexistent/logs",
+            "cannot be used for logs",
+        ),
+    ] {
+        let scene = Scene::new().env(variable, value);
+        let seen = scene.start(&["echo", "x"]).status(0).stdout("x\n");
+        seen.complains(&[&format!("{variable}: "), line]);
+        let doctor = scene.run(&["whatap-doctor"]).stdout;
+        assert!(doctor.contains(line), "{doctor}");
+    }
+    let scene = Scene::new();
+    let logs = scene.root().join("logs");
+    let scene = scene.env("WHATAP_LOGS", logs);
+    scene.start(&["echo", "x"]).status(0).stderr("");
+    let scene = Scene::new().file("pyproject.toml", 0o644, "[tool]\nwhatap = 3\n");
+    let line = "pyproject.toml:2: ignored: `tool.whatap` is not a table";
+    scene.start(&["echo", "x"]).status(0).complains(&[line]);
+    scene
+        .run(&["whatap-setting-config", "--pyproject", "--check"])
+        .status(65)
+        .complains(&[line]);
+}
+
+#[test]
 fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
     for name in ["plugin.json", "paramkey.txt", "whatap.conf"] {
         let scene = Scene::new();

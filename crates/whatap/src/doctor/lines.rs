@@ -89,6 +89,22 @@ const LINES: &[(&str, &str)] = &[
         "not used as the home: others own it or may write to it; name another one with WHATAP_HOME",
         "다른 사용자가 소유하거나 쓸 수 있어 홈으로 사용하지 않습니다. WHATAP_HOME으로 다른 홈을 지정하십시오",
     ),
+    (
+        "{} does not exist; going on without it",
+        "{} 파일이 없어 읽지 않습니다",
+    ),
+    (
+        "ignored: its value is not UTF-8",
+        "값이 UTF-8이 아니어서 무시합니다",
+    ),
+    (
+        "{} cannot be used for logs; they go elsewhere",
+        "{} 디렉터리는 로그에 쓸 수 없어 다른 곳을 사용합니다",
+    ),
+    (
+        "ignored: `tool.whatap` is not a table",
+        "`tool.whatap`이 테이블이 아니어서 무시합니다",
+    ),
     // The way to the server.
     ("nothing to send yet", "아직 보낼 것이 없습니다"),
     ("connected to {}", "{} 서버에 연결됨"),

@@ -188,7 +188,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         status = print(arguments.program(), &listing, status);
     }
     if arguments.check {
-        status = check(arguments, &env, status);
+        status = check(arguments, &env, &file, status);
     }
     Ok(status)
 }
@@ -286,7 +286,7 @@ fn listing(pairs: Vec<(String, String)>) -> String {
 }
 
 /// The status, or another one if something is wrong.
-fn check(arguments: &Arguments, env: &Env, status: ExitCode) -> ExitCode {
+fn check(arguments: &Arguments, env: &Env, file: &Path, status: ExitCode) -> ExitCode {
     let options = home::open(arguments.home.as_deref(), env, &[]);
     for finding in &options.findings {
         complain(arguments.program(), &finding.to_string());
@@ -299,7 +299,7 @@ fn check(arguments: &Arguments, env: &Env, status: ExitCode) -> ExitCode {
         return ExitCode::from(UNPARSABLE);
     }
     if !arguments.quiet {
-        tell(&format!("{}: good\n", options.files.config.display()));
+        tell(&format!("{}: good\n", file.display()));
     }
     status
 }
