@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// A directory of this name that we may write to and nobody else can replace: in the home if possible.
 pub fn directory(home: &Path, name: &str) -> io::Result<PathBuf> {
     let wanted = home.join(name);
-    if is_safe(home) && usable(&wanted).is_ok() {
+    if is_safe_home(home) && usable(&wanted).is_ok() {
         return Ok(wanted);
     }
     let mut private = private_root()?;
@@ -39,6 +39,9 @@ pub fn logs(home: &Path, wanted: Option<&Path>) -> Logs {
     let existed = fs::symlink_metadata(&first).is_ok();
     let tried = match fs::canonicalize(parent) {
         Err(error) => Err(error),
+        Ok(_) if wanted.is_none() && !is_safe_home(home) => {
+            Err(io::Error::other("others can write to the home"))
+        }
         Ok(_) if !is_safe(parent) => Err(io::Error::other("others can replace it")),
         Ok(_) => usable(&first),
     };
@@ -65,7 +68,7 @@ pub fn logs(home: &Path, wanted: Option<&Path>) -> Logs {
 /// What [`directory`] would give, without making anything.
 pub fn planned(home: &Path, name: &str) -> io::Result<PathBuf> {
     let wanted = home.join(name);
-    if is_safe(home) && would_do(&wanted, acceptable).is_ok() {
+    if is_safe_home(home) && would_do(&wanted, acceptable).is_ok() {
         return Ok(wanted);
     }
     let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -119,6 +122,11 @@ fn acceptable(path: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(access(path, AccessFlags::W_OK | AccessFlags::X_OK)?)
+}
+
+/// Whether nobody else can put anything into it either, as anybody can where the sticky bit keeps what is ours.
+fn is_safe_home(home: &Path) -> bool {
+    is_safe(home) && fs::metadata(home).is_ok_and(|meta| is_closed(&meta))
 }
 
 /// Whether nobody but us and root can replace this directory or one above it.
@@ -234,11 +242,21 @@ mod tests {
             directory(home.path(), "logs").unwrap(),
             home.path().join("logs")
         );
-        let open = tempfile::tempdir().unwrap();
-        chmod(open.path(), 0o777);
-        let elsewhere = directory(open.path(), "logs").unwrap();
-        assert!(!elsewhere.starts_with(open.path()));
-        fs::remove_dir_all(elsewhere.parent().unwrap()).unwrap();
+        for mode in [0o777, 0o1777] {
+            let open = tempfile::tempdir().unwrap();
+            chmod(open.path(), mode);
+            let elsewhere = directory(open.path(), "logs").unwrap();
+            assert!(!elsewhere.starts_with(open.path()));
+            assert_eq!(planned(open.path(), "logs").unwrap(), elsewhere);
+            assert_eq!(logs(open.path(), None).directory, Some(elsewhere.clone()));
+            fs::remove_dir_all(elsewhere.parent().unwrap()).unwrap();
+            // Somebody who names a directory in `/tmp` gets it: it is checked itself.
+            let named = open.path().join("mine");
+            assert_eq!(
+                logs(open.path(), Some(&named)).directory.unwrap() == named,
+                mode == 0o1777
+            );
+        }
         assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 0);
     }
 }

@@ -88,6 +88,23 @@ fn snapshot(dir: &Path) -> BTreeMap<String, (u32, SystemTime)> {
 }
 
 #[test]
+fn a_home_that_is_meant_to_be_open_is_no_home() {
+    let scene = scene();
+    let mode = |bits| fs::set_permissions(scene.home(), fs::Permissions::from_mode(bits)).unwrap();
+    for (bits, mended) in [(0o1777, "--home or WHATAP_HOME"), (0o777, "chmod go-w")] {
+        mode(bits);
+        let (report, _) = examine(&scene, &[]);
+        let checks = report["checks"].as_array().unwrap();
+        let home = checks.iter().find(|check| check["id"] == "home").unwrap();
+        assert_eq!(home["finding"], "home_open");
+        assert!(home["fix"].as_str().unwrap().contains(mended), "{home}");
+        scene.run(&["whatap-start-agent", "true"]).status(0);
+        assert!(!scene.home().join("logs").exists());
+        mode(0o755);
+    }
+}
+
+#[test]
 fn it_changes_nothing_and_starts_nothing() {
     let scene = scene().conf("app_name=a\nlisence=x\n");
     let before = snapshot(&scene.root());
@@ -308,7 +325,7 @@ fn a_disk_without_room_for_the_spool_is_a_warning() {
     let home = scene.home().display().to_string();
     let doctor = scene::program("whatap-doctor").display().to_string();
     // A small disk of its own, seen by this process alone.
-    let line = format!("mount -t tmpfs -o size=1m none {home} && exec {doctor} --json");
+    let line = format!("mount -t tmpfs -o size=1m,mode=755 none {home} && exec {doctor} --json");
     let seen = scene.run(&["unshare", "-m", "sh", "-c", &line]);
     if !is_root() || seen.stdout.is_empty() {
         return;

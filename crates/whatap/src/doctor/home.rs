@@ -135,6 +135,13 @@ fn weakness(home: &Path, weak: &Path, us: u32) -> (Words, Fix) {
     };
     let (owner, runs) = (shell::user(meta.uid()), shell::user(us));
     if meta.uid() == us || meta.uid() == 0 {
+        if meta.mode() & 0o1000 != 0 {
+            // `/tmp` and the like are meant to be open.
+            return (
+                Say::HomeOpen.with([&shown, &owner]),
+                Say::FixOtherHome.fix(),
+            );
+        }
         let command = format!("chmod go-w {}", shell::path(weak));
         let command = if meta.uid() == us {
             command
