@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -359,6 +360,60 @@ fn what_is_named_and_cannot_be_used_is_one_line() {
         .run(&["whatap-setting-config", "--pyproject", "--check"])
         .status(65)
         .complains(&[line]);
+}
+
+#[test]
+fn nobody_chooses_the_home_of_a_user_without_a_directory() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    const USER: u32 = 61_057;
+    let home = Path::new("/tmp/whatap-61057-home");
+    let scene = Scene::new().without("WHATAP_HOME").without("HOME");
+    let scene = scene.without("XDG_DATA_HOME").within("/");
+    let ours = |words: &[&str]| {
+        let mut command = scene.command(words);
+        command.uid(USER).gid(USER);
+        scene::Did::of(words.join(" "), command.output().unwrap())
+    };
+    let clear = || {
+        for name in ["whatap-61057-home", "whatap-61057", "whatap-61057-tracer"] {
+            drop(fs::remove_dir_all(Path::new("/tmp").join(name)));
+        }
+    };
+    clear();
+    fs::create_dir(home).unwrap();
+    fs::set_permissions(home, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(home.join("whatap.conf"), "app_name=planted\n").unwrap();
+    chown(home, Some(USER + 1), Some(USER + 1)).unwrap();
+    chown(home.join("whatap.conf"), Some(USER + 1), Some(USER + 1)).unwrap();
+    let words = ["whatap-start-agent", "sh", "-c", "echo \"$WHATAP_LAUNCH\""];
+    let seen = ours(&words).status(0);
+    assert!(
+        seen.stdout.contains("_app=sh") && !seen.stdout.contains("planted"),
+        "{}",
+        seen.stdout
+    );
+    seen.complains(&[
+        "/tmp/whatap-61057-home: not used as the home",
+        "WHATAP_HOME",
+    ]);
+    ours(&["whatap-setting-config", "--app_name", "x"])
+        .status(73)
+        .complains(&["not used as the home"]);
+    ours(&["whatap-stop-agent", "--timeout", "5"]);
+
+    clear();
+    ours(&["whatap-setting-config", "--app_name", "x"]).status(0);
+    assert_eq!(
+        fs::metadata(home).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    let seen = ours(&words).status(0).stderr("");
+    assert!(seen.stdout.contains("app_name=x"), "{}", seen.stdout);
+    ours(&["whatap-stop-agent", "--timeout", "5"]);
+    clear();
 }
 
 #[test]
