@@ -57,7 +57,7 @@ pub enum Refused {
 
 impl Access {
     pub fn new(token: &str, data_dir: &Path) -> Self {
-        let file = data_dir.join("sessions.json");
+        let file = data_dir.join(SESSIONS);
         let state = State {
             sessions: read_sessions(&file),
             ..State::default()
@@ -268,11 +268,17 @@ struct Row {
 }
 
 /// A file that cannot be read means that everybody logs in again.
+/// Whether the file can be read as what it should be.
+pub(crate) fn check_sessions(file: &Path) -> io::Result<()> {
+    session_rows(file).map(drop)
+}
+
+fn session_rows(file: &Path) -> io::Result<Vec<Row>> {
+    Ok(serde_json::from_slice(&read_private(file)?)?)
+}
+
 fn read_sessions(file: &Path) -> HashMap<Fingerprint, i64> {
-    let rows: Vec<Row> = read_private(file)
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
+    let rows = session_rows(file).unwrap_or_default();
     rows.into_iter()
         .take(MAX_SESSIONS)
         .filter_map(|row| Some((digest_of(&row.session)?, row.seen_us)))
@@ -290,6 +296,7 @@ fn digest_of(hex: &str) -> Option<Fingerprint> {
     Some(digest)
 }
 
+pub(crate) const SESSIONS: &str = "sessions.json";
 const COOKIE: &str = "whatap_session";
 const COOKIE_SECONDS: u32 = 30 * 86_400;
 /// A session ends after this long without a request.

@@ -66,17 +66,23 @@ impl Catalogue {
 
     /// Whether it can be read; changes nothing.
     pub(crate) fn is_sound(dir: &Path) -> bool {
+        let is_file = fs::symlink_metadata(dir.join(FILE)).is_ok_and(|found| found.is_file());
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let check = || {
             let db = Connection::open_with_flags(dir.join(FILE), flags)?;
             db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
         };
-        check().is_ok_and(|sound| sound == "ok")
+        is_file && check().is_ok_and(|sound| sound == "ok")
     }
 
     fn try_open(dir: &Path, now_us: i64) -> Result<Self, Failure> {
         let path = dir.join(FILE);
-        make_private(&path).map_err(|e| Failure::Other(e.to_string()))?;
+        match make_private(&path) {
+            Ok(true) => {}
+            // A directory, say: it holds no catalogue.
+            Ok(false) => return Err(Failure::Damaged),
+            Err(error) => return Err(Failure::Other(format!("{}: {error}", path.display()))),
+        }
         let db = Connection::open(&path)?;
         db.pragma_update(None, "journal_mode", "DELETE")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -192,21 +198,7 @@ impl Catalogue {
     }
 
     pub(crate) fn projects(&self) -> Result<Vec<Project>, ProjectError> {
-        let mut all = self
-            .db
-            .prepare("SELECT id, name, licence, created_us FROM projects ORDER BY id")
-            .map_err(project_error)?;
-        let rows = all
-            .query_map([], |row| {
-                Ok(Project {
-                    id: row.get(0)?,
-                    name: row.get(1)?,
-                    licence: row.get(2)?,
-                    created_us: row.get(3)?,
-                })
-            })
-            .map_err(project_error)?;
-        rows.collect::<Result<_, _>>().map_err(project_error)
+        projects_in(&self.db).map_err(project_error)
     }
 
     pub(crate) fn create_project(
@@ -244,6 +236,20 @@ impl Catalogue {
         self.save_and_find(name)
     }
 
+    /// Writes the copy of the projects anew if it is not what the catalogue says.
+    pub(crate) fn mend_copy(&self) {
+        if let Ok(projects) = self.projects()
+            && has_news(&projects)
+            && saved_projects(&self.dir).ok().flatten().as_ref() != Some(&projects)
+            && let Err(error) = self.save_projects(&projects)
+        {
+            crate::log::line(&format!(
+                "warning: cannot write {}: {error}",
+                self.dir.join(PROJECTS).display()
+            ));
+        }
+    }
+
     fn save_and_find(&self, name: &str) -> Result<Project, ProjectError> {
         let projects = self.projects()?;
         self.save_projects(&projects)
@@ -278,9 +284,8 @@ impl Catalogue {
         if known > 0 {
             return Ok(());
         }
-        let text = read_private(&self.dir.join(PROJECTS)).unwrap_or_default();
-        let saved: SavedProjects = serde_json::from_slice(&text).unwrap_or_default();
-        for project in saved.projects {
+        let saved = saved_projects(&self.dir).ok().flatten();
+        for project in saved.unwrap_or_default() {
             self.db.execute(
                 "INSERT OR IGNORE INTO projects (id, name, licence, created_us) VALUES (?1, ?2, ?3, ?4)",
                 params![project.id, project.name, project.licence, project.created_us],
@@ -292,6 +297,41 @@ impl Catalogue {
         )?;
         Ok(())
     }
+}
+
+/// The copy of the projects; `None` = there is none.
+pub(crate) fn saved_projects(dir: &Path) -> io::Result<Option<Vec<Project>>> {
+    let text = match read_private(&dir.join(PROJECTS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    let saved: SavedProjects = serde_json::from_slice(&text)?;
+    let project = |p: SavedProject| Project {
+        id: p.id,
+        name: p.name,
+        licence: p.licence,
+        created_us: p.created_us,
+    };
+    Ok(Some(saved.projects.into_iter().map(project).collect()))
+}
+
+/// Whether the projects are not just those of every new catalogue: then there is a copy.
+pub(crate) fn has_news(projects: &[Project]) -> bool {
+    projects.len() > 1 || projects.iter().any(|p| !p.licence.is_empty())
+}
+
+/// The projects of a catalogue that is only looked at.
+pub(crate) fn projects_in(db: &Connection) -> Result<Vec<Project>, rusqlite::Error> {
+    let mut all = db.prepare("SELECT id, name, licence, created_us FROM projects ORDER BY id")?;
+    let rows = all.query_map([], |row| {
+        Ok(Project {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            licence: row.get(2)?,
+            created_us: row.get(3)?,
+        })
+    })?;
+    rows.collect()
 }
 
 fn insert(db: &Connection, segment: &Registered) -> Result<(), rusqlite::Error> {
@@ -318,8 +358,8 @@ fn project_error(error: rusqlite::Error) -> ProjectError {
     ProjectError::Storage(error.to_string())
 }
 
-/// SQLite would make the file with the umask's mode, and follow a link.
-fn make_private(path: &Path) -> io::Result<()> {
+/// SQLite would make the file with the umask's mode, and follow a link. False = something that is no file is in the way.
+fn make_private(path: &Path) -> io::Result<bool> {
     let opened = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -327,12 +367,9 @@ fn make_private(path: &Path) -> io::Result<()> {
         .open(path);
     match opened {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            match fs::symlink_metadata(path)?.is_file() {
-                true => Ok(()),
-                false => Err(io::ErrorKind::InvalidInput.into()),
-            }
+            Ok(fs::symlink_metadata(path)?.is_file())
         }
-        other => other.map(drop),
+        other => other.map(|_| true),
     }
 }
 
@@ -351,7 +388,7 @@ impl From<rusqlite::Error> for Failure {
 }
 
 pub(crate) const FILE: &str = "catalogue.db";
-const PROJECTS: &str = "projects.json";
+pub(crate) const PROJECTS: &str = "projects.json";
 const VERSION: i64 = 1;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, number INTEGER, bytes BLOB);

@@ -393,6 +393,9 @@ fn check(data_dir: &std::path::Path) -> anyhow::Result<u8> {
     for damage in &report.damage {
         print(&format!("{}: {}", damage.path.display(), damage.what))?;
     }
+    for note in &report.notes {
+        print(&format!("note: {}: {}", note.path.display(), note.what))?;
+    }
     print(&format!(
         "{} files, {} bytes, {} segments, {} batches in the log: {}",
         report.files,

@@ -37,6 +37,11 @@ impl Scope {
         Self::between(i64::MIN, i64::MAX)
     }
 
+    /// Whether it leaves nobody out.
+    pub fn is_of_all(&self) -> bool {
+        self.services.is_empty() && self.instances.is_empty() && self.project.is_none()
+    }
+
     pub fn service(mut self, name: &str) -> Self {
         self.services.push(name.to_owned());
         self

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 
 pub(crate) trait Part: Send + Sync + fmt::Debug {
     fn resources(&self) -> &[Resource];
@@ -49,6 +50,16 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
     fn apart(&self, trace_id: u128) -> Result<Vec<ApartRow>, PartError>;
     /// The record at a place; `check` is the low half of the id that it must belong to.
     fn record(&self, place: Place, check: u32) -> Result<Option<Record>, PartError>;
+
+    /// Stored transactions that can no longer be read; those of a row group count at the time of its last.
+    fn unreadable(&self, _times: &Range<i64>) -> u64 {
+        0
+    }
+
+    /// Where one of its files lies.
+    fn path_of(&self, _file: &str) -> Option<PathBuf> {
+        None
+    }
 
     /// Takes a damaged file out of use; false = there is none, or it was taken out before.
     fn set_aside(&self, file: &'static str) -> bool;

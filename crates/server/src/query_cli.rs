@@ -241,7 +241,10 @@ impl Source {
     fn lost(&self, range: &Range) -> anyhow::Result<Lost> {
         match self {
             Self::Running(client) => client.get(&format!("/api/v1/lost?{}", range.query())),
-            Self::Stopped(engine) => Ok(engine.lost(&range.scope())?),
+            Self::Stopped(engine) => {
+                engine.verify()?;
+                Ok(engine.lost(&range.scope())?)
+            }
         }
     }
 

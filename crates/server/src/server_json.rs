@@ -35,8 +35,11 @@ impl ServerJson {
     /// What the file says, whether or not that server still runs. Nothing there, or nothing readable: none.
     #[must_use]
     pub fn read(data_dir: &Path) -> Option<Self> {
-        let text = read_private(&path(data_dir)).ok()?;
-        serde_json::from_slice(&text).ok()
+        Self::load(data_dir).ok()
+    }
+
+    pub(crate) fn load(data_dir: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&read_private(&path(data_dir))?)?)
     }
 
     /// Removes the file at a clean end, if it is still this server's.
@@ -52,18 +55,21 @@ impl ServerJson {
 
 #[must_use]
 pub fn path(data_dir: &Path) -> PathBuf {
-    data_dir.join("server.json")
+    data_dir.join(SERVER_JSON)
 }
 
 /// The licence of the default project, for the collectors of this user.
 pub fn write_licence(data_dir: &Path, licence: &str) -> io::Result<()> {
-    let file = data_dir.join("licence");
+    let file = data_dir.join(LICENCE);
     let text = format!("{licence}\n");
     if read_private(&file).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(());
     }
     write_private(&file, text.as_bytes())
 }
+
+pub(crate) const SERVER_JSON: &str = "server.json";
+pub(crate) const LICENCE: &str = "licence";
 
 #[cfg(test)]
 mod tests {

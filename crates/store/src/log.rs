@@ -177,7 +177,12 @@ impl<F: Fs> Log<F> {
             buffer: Vec::new(),
         };
         let mut recovery = Recovery::default();
-        let mut names = log.fs.list(dir)?;
+        let mut names = match log.fs.list(dir) {
+            Err(error) if log.options.read_only && error.kind() == io::ErrorKind::NotFound => {
+                Vec::new()
+            }
+            listed => listed?,
+        };
         names.retain(|name| sequence_of(name).is_some());
         names.sort();
         for (position, name) in names.iter().enumerate() {
@@ -324,6 +329,14 @@ impl<F: Fs> Log<F> {
             }
             remove_file(&self.fs, &file.path)?;
             self.files.remove(place);
+        }
+        Ok(())
+    }
+
+    /// Begins a file if there is none. A log that has had records then always has one, and one without has lost them.
+    pub fn begin(&mut self, now_us: i64) -> Result<(), Error> {
+        if self.files.is_empty() {
+            self.begin_file(now_us)?;
         }
         Ok(())
     }

@@ -132,6 +132,15 @@ impl Engine {
         })
     }
 
+    /// Reads every file of transactions whole, so that what is damaged counts as lost before a question comes across it.
+    pub fn verify(&self) -> Result<(), QueryError> {
+        let segments = self.shared.read().segments.clone();
+        for segment in segments {
+            queries::skip_damaged(&*self.shared, &*segment, segment.verify_rows())?;
+        }
+        Ok(())
+    }
+
     /// Resolves when the batch is on disk (and visible to queries), or at once with a reason to retry.
     pub fn append(
         &self,
@@ -263,8 +272,12 @@ impl Shared {
     pub(crate) fn set_aside(&self, part: &dyn Part, file: &'static str) {
         if part.set_aside(file) {
             self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            let lost = part.unreadable(&(i64::MIN..i64::MAX));
             crate::log::limited("storage damaged", || {
-                format!("a stored file `{file}` is damaged and set aside; the rest is served")
+                format!(
+                    "warning: the stored file {} is damaged and set aside: {lost} transactions of its segment are lost, the rest is served",
+                    part.path_of(file).unwrap_or_else(|| file.into()).display()
+                )
             });
         }
     }

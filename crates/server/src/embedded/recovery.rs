@@ -5,15 +5,18 @@ use super::{Counters, OpenError, Options, Shared, State, now_us};
 use crate::catalogue::{self, Catalogue, Checkpoint, Registered};
 use crate::ledger::Ledger;
 use crate::model::ModelBatch;
+use crate::part::Part;
 use crate::private_file::NO_TRAPS;
 use crate::segment::write::TEMPORARY;
-use crate::segment::{MANIFEST, Manifest, NameCache, SEGMENTS, Segment, dir_name};
+use crate::segment::{MANIFEST, Manifest, NameCache, SEGMENTS, Segment, dir_name, set_aside_name};
 use crate::wal;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 use whatap_store::Log;
@@ -26,10 +29,8 @@ impl Shared {
         read_only: bool,
     ) -> Result<(Arc<Self>, Log<Disk>), OpenError> {
         if read_only {
-            if !dir.join(catalogue::FILE).exists() {
-                return Err(OpenError::Storage(
-                    "no server has stored anything here".to_owned(),
-                ));
+            if is_unused(dir) {
+                return Err(OpenError::Storage(NOTHING_STORED.to_owned()));
             }
         } else {
             make_dir(dir)?;
@@ -45,8 +46,10 @@ impl Shared {
             segments: open_segments(dir, &catalogue, &names, &counters)?,
             ..State::default()
         };
+        warn_of_damage(&state.segments);
         if !read_only {
             clean(dir, &state.segments, &mut catalogue)?;
+            catalogue.mend_copy();
         }
         let wal = replay(dir, &options, read_only, &checkpoint, &mut state, &counters)?;
         counters.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
@@ -61,6 +64,12 @@ impl Shared {
         };
         Ok((Arc::new(shared), wal))
     }
+}
+
+/// Whether no server has been here.
+pub(crate) fn is_unused(dir: &Path) -> bool {
+    let mut marks = [catalogue::FILE, WAL, SEGMENTS].iter();
+    marks.all(|name| dir.join(name).symlink_metadata().is_err())
 }
 
 fn make_dir(dir: &Path) -> Result<(), OpenError> {
@@ -93,35 +102,45 @@ fn open_catalogue(
     read_only: bool,
 ) -> Result<Catalogue, OpenError> {
     let now = now_us();
-    let existed = dir.join(catalogue::FILE).exists();
+    let file = dir.join(catalogue::FILE);
+    let existed = file.symlink_metadata().is_ok();
     if read_only && !Catalogue::is_sound(dir) {
-        return Err(OpenError::Storage(
-            "the catalogue is damaged; starting the server makes a new one".to_owned(),
-        ));
+        return Err(OpenError::Storage(format!(
+            "{} is {}; starting the server makes a new one from the segments",
+            file.display(),
+            if existed { "damaged" } else { "missing" }
+        )));
     }
-    match Catalogue::open(dir, now)? {
-        Some(catalogue) if existed => Ok(catalogue),
-        Some(mut catalogue) => {
-            rebuild(dir, &mut catalogue)?;
-            Ok(catalogue)
-        }
+    let (mut catalogue, why) = match Catalogue::open(dir, now)? {
+        Some(catalogue) if existed => return Ok(catalogue),
+        Some(catalogue) => (catalogue, "missing"),
         None => {
             counters.quarantined.fetch_add(1, Ordering::Relaxed);
-            let mut catalogue = Catalogue::open(dir, now)?
-                .ok_or_else(|| OpenError::Storage("cannot make a new catalogue".to_owned()))?;
-            rebuild(dir, &mut catalogue)?;
-            Ok(catalogue)
+            let new = Catalogue::open(dir, now)?;
+            let new =
+                new.ok_or_else(|| OpenError::Storage("cannot make a new catalogue".to_owned()))?;
+            (new, "damaged and set aside")
         }
+    };
+    let segments = rebuild(dir, &mut catalogue)?;
+    // Where nothing was ever stored, a new catalogue is no news.
+    if existed || segments > 0 || dir.join(WAL).exists() {
+        crate::log::line(&format!(
+            "warning: {} is {why}: a new one was made from {segments} segments and projects.json",
+            file.display()
+        ));
     }
+    Ok(catalogue)
 }
 
-fn rebuild(dir: &Path, catalogue: &mut Catalogue) -> Result<(), OpenError> {
+/// Registers the segments that lie in the directory; tells how many.
+fn rebuild(dir: &Path, catalogue: &mut Catalogue) -> Result<usize, OpenError> {
     let mut manifests = manifests_in(&dir.join(SEGMENTS))?;
     manifests.sort_by_key(|m| m.id);
     let replaced: HashSet<u64> = manifests.iter().flat_map(|m| m.replaces.clone()).collect();
     manifests.retain(|m| !replaced.contains(&m.id));
     let Some(newest) = manifests.iter().max_by_key(|m| m.wal_upto) else {
-        return Ok(());
+        return Ok(0);
     };
     let ledger_file = dir
         .join(SEGMENTS)
@@ -142,7 +161,7 @@ fn rebuild(dir: &Path, catalogue: &mut Catalogue) -> Result<(), OpenError> {
             .map_err(storage)?;
         catalogue.skip_ids_to(manifest.id + 1).map_err(storage)?;
     }
-    Ok(())
+    Ok(manifests.len())
 }
 
 /// Manifests of the segments that lie in the directory, less the files that retention removed since.
@@ -152,15 +171,34 @@ fn manifests_in(segments: &Path) -> Result<Vec<Manifest>, OpenError> {
         let dir = entry.map_err(OpenError::Io)?.path();
         let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
         let Some(mut manifest) = Manifest::from_file(&text) else {
+            set_aside(&dir);
             continue;
         };
         if !dir.ends_with(dir_name(manifest.id)) {
             continue;
         }
-        manifest.files.retain(|file, _| dir.join(file).exists());
+        // What was set aside was not removed by retention: it stays known as lost.
+        manifest
+            .files
+            .retain(|file, _| dir.join(file).exists() || dir.join(set_aside_name(file)).exists());
         manifests.push(manifest);
     }
     Ok(manifests)
+}
+
+/// A segment of which nothing is known is not served, but kept for whoever wants to look.
+fn set_aside(segment: &Path) {
+    let name = segment.file_name().and_then(|name| name.to_str());
+    let name = name.filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    if let Some(name) = name
+        && fs::rename(segment, segment.with_file_name(set_aside_name(name))).is_ok()
+    {
+        crate::log::line(&format!(
+            "warning: {}/{MANIFEST} is missing or damaged and the catalogue was lost: the segment is set aside as {}, its rows are not served, nor counted as lost",
+            segment.display(),
+            set_aside_name(name)
+        ));
+    }
 }
 
 fn open_segments(
@@ -169,21 +207,50 @@ fn open_segments(
     names: &Arc<NameCache>,
     counters: &Counters,
 ) -> Result<Vec<Arc<Segment>>, OpenError> {
+    let all = dir.join(SEGMENTS);
     let mut segments = Vec::new();
     for registered in catalogue.segments().map_err(storage)? {
-        let manifest = Manifest::from_text(&registered.manifest);
-        let opened =
-            manifest.and_then(|m| Segment::open(&dir.join(SEGMENTS), m, names.clone()).ok());
-        match opened {
-            Some(segment) => segments.push(Arc::new(segment)),
-            // Its senders are unknown, or all of it: served without it, kept for whoever wants to look.
-            None => {
-                counters.quarantined.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let copy = || {
+            let copy = all.join(dir_name(registered.id)).join(MANIFEST);
+            Manifest::from_file(&fs::read_to_string(copy).ok()?)
+        };
+        let Some(manifest) = Manifest::from_text(&registered.manifest).or_else(copy) else {
+            counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            crate::log::line(&format!(
+                "warning: the entry of segment {} in the catalogue is unreadable: its rows are not served, nor counted as lost",
+                registered.id
+            ));
+            continue;
+        };
+        let segment = Segment::open_what_is_left(&all, manifest, names.clone());
+        let damaged = segment.damaged_files().count() as u64;
+        counters.quarantined.fetch_add(damaged, Ordering::Relaxed);
+        segments.push(Arc::new(segment));
     }
     segments.sort_by_key(|s| s.manifest().created_us);
     Ok(segments)
+}
+
+/// One line however much is damaged; what it costs is in the counts of what was lost.
+fn warn_of_damage(segments: &[Arc<Segment>]) {
+    let damaged = segments.iter().flat_map(|segment| {
+        let files = segment.damaged_files();
+        files.map(|file| segment.dir().join(file))
+    });
+    let damaged: Vec<PathBuf> = damaged.collect();
+    let Some(first) = damaged.iter().min() else {
+        return;
+    };
+    let more = match damaged.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more files"),
+    };
+    let lost: u64 = segments.iter().map(|s| s.unreadable(&EVER)).sum();
+    crate::log::line(&format!(
+        "warning: {}{more} missing or damaged: {lost} transactions are lost, the rest is served; \
+         `whatap-server check` on the stopped server lists every file",
+        first.display()
+    ));
 }
 
 /// Removes what a crash left unfinished: drafts, segments that were never registered or that a merge
@@ -210,13 +277,19 @@ fn clean(
         }
     }
     for segment in segments {
-        for entry in fs::read_dir(segment.dir()).map_err(OpenError::Io)? {
+        let entries = match fs::read_dir(segment.dir()) {
+            Ok(entries) => entries,
+            // All of it is gone: it counts as damaged.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(OpenError::Io(error)),
+        };
+        for entry in entries {
             let entry = entry.map_err(OpenError::Io)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let kept = segment.manifest().files.contains_key(&*name)
                 || name == MANIFEST
-                || name.ends_with(".damaged");
+                || name.ends_with(DAMAGED);
             if !kept {
                 fs::remove_file(entry.path()).map_err(OpenError::Io)?;
             }
@@ -240,16 +313,15 @@ fn replay(
         read_only,
         ..whatap_store::Options::default()
     };
+    // Whole records that are no batches.
+    let mut unusable = 0;
     let opened = Log::open(Disk, &dir.join(WAL), wal_options, |sequence, bytes| {
         if sequence <= checkpoint.wal_upto {
             return;
         }
-        let Ok(batch) = wal::decode(bytes) else {
-            counters.quarantined.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        if !state.replay(&batch, options.apdex_us) {
-            counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        let replayed = wal::decode(bytes).is_ok_and(|b| state.replay(&b, options.apdex_us));
+        if !replayed {
+            unusable += 1;
         }
         if !read_only && state.hot.bytes() as u64 >= options.flush_bytes {
             state.seal(sequence);
@@ -260,13 +332,33 @@ fn replay(
         other => OpenError::Storage(other.to_string()),
     })?;
     let damaged = recovery.damaged.len() as u64;
-    counters.quarantined.fetch_add(damaged, Ordering::Relaxed);
+    counters
+        .quarantined
+        .fetch_add(damaged + unusable, Ordering::Relaxed);
     log.skip_to(checkpoint.wal_upto + 1);
-    let quarantined = counters.quarantined.load(Ordering::Relaxed);
-    if !read_only && (quarantined > 0 || recovery.torn_bytes > 0) {
+    if checkpoint.wal_upto > 0 && log.files().next().is_none() {
         crate::log::line(&format!(
-            "recovered {} batches from the log; {} bytes of a torn write cut off, {quarantined} damaged places set aside",
+            "warning: there is no log in {}: what had not become a segment yet is lost",
+            dir.join(WAL).display()
+        ));
+        if !read_only {
+            // Where that fails, it is only said again at the next start.
+            log.begin(now_us()).ok();
+        }
+    }
+    if !read_only && recovery.torn_bytes > 0 {
+        crate::log::line(&format!(
+            "recovered {} batches from the log; {} bytes of a torn write cut off",
             recovery.records, recovery.torn_bytes
+        ));
+    }
+    if unusable > 0 || damaged > 0 {
+        let batches: u64 = recovery.damaged.iter().map(|d| d.records).sum();
+        crate::log::line(&format!(
+            "warning: the log in {} is damaged in {damaged} places: at least {} batches are lost, {} were recovered",
+            dir.join(WAL).display(),
+            batches + unusable,
+            recovery.records - unusable
         ));
     }
     state.hot_since_us = now_us();
@@ -289,6 +381,9 @@ fn storage(error: rusqlite::Error) -> OpenError {
     OpenError::Storage(format!("cannot read the catalogue: {error}"))
 }
 
+pub(crate) const NOTHING_STORED: &str = "no server has stored anything here";
+const EVER: Range<i64> = i64::MIN..i64::MAX;
+const DAMAGED: &str = ".damaged";
 pub(crate) const WAL: &str = "wal";
 const WAL_FILE_BYTES: u64 = 16 << 20;
 /// An intake takes 64 MiB at most; what it becomes is not larger than twice that.

@@ -10,6 +10,7 @@ use crate::profiles::{Builder, Place, Record};
 use crate::segment::Segment;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -189,6 +190,13 @@ impl Part for Frozen {
                 let record = steps.get(place)?;
                 Ok((record.check == check).then_some(record))
             }
+        }
+    }
+
+    fn path_of(&self, file: &str) -> Option<PathBuf> {
+        match &self.steps {
+            Steps::Segment(segment) => segment.path_of(file),
+            Steps::Memory(_) => None,
         }
     }
 

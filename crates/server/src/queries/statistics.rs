@@ -369,6 +369,21 @@ pub(crate) fn lost(view: &dyn View, scope: &Scope) -> Result<Lost, PartError> {
         }
         Ok(())
     })?;
+    // Whose they were is in the files that cannot be read: only questions about everybody count them.
+    if scope.is_of_all() {
+        // After the rows above, which may have found files that are damaged.
+        let mut unreadable: u64 = 0;
+        each_part(view, scope.from_us..scope.to_us, &mut |part| {
+            let here = part.unreadable(&(scope.from_us..scope.to_us));
+            unreadable = unreadable.saturating_add(here);
+            Ok(())
+        })?;
+        if unreadable > 0 {
+            let key = ("server".to_owned(), "store_damaged".to_owned());
+            let sum = rows.entry(key).or_default();
+            *sum = unreadable.saturating_add(*sum);
+        }
+    }
     Ok(Lost {
         total: rows.values().copied().fold(0, u64::saturating_add),
         rows: rows

@@ -74,6 +74,11 @@ pub(crate) fn dir_name(id: u64) -> String {
     format!("{id:010}")
 }
 
+/// Under which name a damaged file stays for whoever wants to look.
+pub(crate) fn set_aside_name(file: &str) -> String {
+    format!("{file}.damaged")
+}
+
 /// Directory of the segments in the data directory.
 pub(crate) const SEGMENTS: &str = "segments";
 pub(crate) const VERSION: u32 = 1;

@@ -8,7 +8,7 @@ use super::schema::{
     read_apart, read_logs, read_lost, read_meters, read_resources, read_stats, read_tx,
 };
 use super::table::{Bloom, Column, FileInfo, Filters, Group, Pick, Table, is_sound};
-use super::{LEDGER, Manifest, STEPS, dir_name};
+use super::{LEDGER, Manifest, STEPS, dir_name, set_aside_name};
 use crate::columns::{Columns, Rows, Wide};
 use crate::hot::{ApartRow, LogRow, LostRow, Stat, StatKey};
 use crate::model::Resource;
@@ -47,17 +47,45 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// A segment that was just written: all of it must be there.
     pub(crate) fn open(
         segments: &Path,
         manifest: Manifest,
         names: Arc<NameCache>,
     ) -> Result<Self, PartError> {
+        let mut segment = Self::new(segments, manifest, names);
+        segment.read_resources()?;
+        Ok(segment)
+    }
+
+    /// A segment of an earlier run, without those of its files that are missing or cut.
+    pub(crate) fn open_what_is_left(
+        segments: &Path,
+        manifest: Manifest,
+        names: Arc<NameCache>,
+    ) -> Self {
+        let mut segment = Self::new(segments, manifest, names);
+        for (&file, state) in &segment.states {
+            let is_whole = segment.manifest.files.get(file).is_none_or(|info| {
+                fs::metadata(segment.dir.join(file)).is_ok_and(|found| found.len() == info.bytes)
+            });
+            if !is_whole {
+                state.store(DAMAGED, Ordering::Relaxed);
+            }
+        }
+        if segment.read_resources().is_err() {
+            segment.states[RESOURCE].store(DAMAGED, Ordering::Relaxed);
+        }
+        segment
+    }
+
+    fn new(segments: &Path, manifest: Manifest, names: Arc<NameCache>) -> Self {
         let dir = segments.join(dir_name(manifest.id));
         let pieces = FILES.iter().filter_map(|&file| {
             let info = manifest.files.get(file)?;
             Some((file, Pieces::new(info.bytes, &info.pieces)?))
         });
-        let mut segment = Self {
+        Self {
             dir,
             pieces: pieces.collect(),
             filters: Mutex::default(),
@@ -69,12 +97,15 @@ impl Segment {
             names,
             obsolete: AtomicBool::new(false),
             remove_files: Mutex::new(Vec::new()),
-        };
-        if let Some(table) = segment.table(RESOURCE, &RESOURCE_COLUMNS)? {
-            segment.resources = read_resources(&table)?;
         }
-        segment.units = units_of(&segment.resources);
-        Ok(segment)
+    }
+
+    fn read_resources(&mut self) -> Result<(), PartError> {
+        if let Some(table) = self.table(RESOURCE, &RESOURCE_COLUMNS)? {
+            self.resources = read_resources(&table)?;
+        }
+        self.units = units_of(&self.resources);
+        Ok(())
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -87,9 +118,25 @@ impl Segment {
 
     /// Such a segment is left alone until retention removes it.
     pub(crate) fn is_damaged(&self) -> bool {
-        self.states
-            .values()
-            .any(|s| s.load(Ordering::Relaxed) == DAMAGED)
+        self.damaged_files().next().is_some()
+    }
+
+    pub(crate) fn damaged_files(&self) -> impl Iterator<Item = &'static str> {
+        let states = self.states.iter();
+        let damaged = states.filter(|(_, state)| state.load(Ordering::Relaxed) == DAMAGED);
+        damaged.map(|(&file, _)| file)
+    }
+
+    /// Verifies the whole files without which its transactions cannot be read; the first that is damaged is the error.
+    pub(crate) fn verify_rows(&self) -> Result<(), PartError> {
+        for file in [RESOURCE, TEXT, TX] {
+            if let Some(info) = self.info(file)
+                && !is_sound(&self.dir.join(file), info)?
+            {
+                return Err(PartError::Damaged(file));
+            }
+        }
+        Ok(())
     }
 
     /// Its directory goes when the last reader has gone.
@@ -219,8 +266,8 @@ impl Segment {
         Ok(names)
     }
 
-    /// Whether a file is there and in use. Rows without their texts would be wrong rows: they are
-    /// out of use together.
+    /// Whether a file is there and in use. Rows without their texts, or of nobody knows whom, would be wrong rows: they
+    /// are out of use together.
     fn has(&self, file: &str) -> bool {
         let usable = |file: &str| {
             self.manifest.files.contains_key(file)
@@ -229,7 +276,7 @@ impl Segment {
                     .get(file)
                     .is_none_or(|s| s.load(Ordering::Relaxed) != DAMAGED)
         };
-        usable(file) && (!NEED_TEXTS.contains(&file) || usable(TEXT))
+        usable(file) && usable(RESOURCE) && (!NEED_TEXTS.contains(&file) || usable(TEXT))
     }
 
     fn verified(&self, file: &'static str) -> Result<Option<PathBuf>, PartError> {
@@ -364,6 +411,7 @@ impl Drop for Segment {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         for file in files.drain(..) {
+            fs::remove_file(self.dir.join(set_aside_name(&file))).ok();
             fs::remove_file(self.dir.join(file)).ok();
         }
     }
@@ -584,12 +632,24 @@ impl Part for Segment {
         }
         let path = self.dir.join(file);
         // Kept for whoever wants to look; a missing file has nothing to keep.
-        fs::rename(&path, self.dir.join(format!("{file}.damaged"))).ok();
+        fs::rename(&path, self.dir.join(set_aside_name(file))).ok();
         true
     }
 
+    fn path_of(&self, file: &str) -> Option<PathBuf> {
+        Some(self.dir.join(file))
+    }
+
+    fn unreadable(&self, times: &Range<i64>) -> u64 {
+        let info = self.manifest.files.get(TX).filter(|_| !self.has(TX));
+        let groups = info.map_or(&[][..], |info| &info.groups);
+        let ended_then = groups.iter().filter(|group| times.contains(&group.to_us));
+        ended_then.map(|group| u64::from(group.rows)).sum()
+    }
+
     fn revision(&self) -> u64 {
-        self.manifest.id << 8 | self.manifest.files.len() as u64
+        let files = self.manifest.files.keys().filter(|file| self.has(file));
+        self.manifest.id << 8 | files.count() as u64
     }
 }
 
