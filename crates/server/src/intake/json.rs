@@ -1,5 +1,5 @@
-//! OTLP in JSON: the same messages with camelCase names, ids as hex, enumerations as numbers, and 64-bit numbers as
-//! numbers or text. Unknown fields are skipped; the depth is serde_json's limit.
+//! OTLP in JSON: the same messages with camelCase names, ids as hex, enumerations as numbers, and numbers as numbers or
+//! text, as proto3 JSON has them. Unknown fields are skipped; the depth is serde_json's limit.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -95,7 +95,7 @@ message!(Scope => InstrumentationScope { name: String, version: String });
 message!(Span => Span {
     trace_id: Hex, span_id: Hex, trace_state: String, parent_span_id: Hex, name: String, kind: i32,
     start_time_unix_nano: Long<u64>, end_time_unix_nano: Long<u64>, attributes: Vec<KeyValue> => list,
-    events: Vec<Event> => list, status: Option<Status> => option, flags: u32,
+    events: Vec<Event> => list, status: Option<Status> => option, flags: Long<u32>,
 });
 message!(Event => SpanEvent { time_unix_nano: Long<u64>, name: String, attributes: Vec<KeyValue> => list });
 message!(Status => SpanStatus { message: String, code: i32 });
@@ -105,7 +105,7 @@ message!(ResourceLogs => ResourceLogs { resource: Option<Resource> => option, sc
 message!(ScopeLogs => ScopeLogs { scope: Option<Scope> => option, log_records: Vec<Record> => list });
 message!(Record => LogRecord {
     time_unix_nano: Long<u64>, observed_time_unix_nano: Long<u64>, severity_number: i32, severity_text: String,
-    body: Option<AnyValue> => option, attributes: Vec<KeyValue> => list, flags: u32, trace_id: Hex, span_id: Hex,
+    body: Option<AnyValue> => option, attributes: Vec<KeyValue> => list, flags: Long<u32>, trace_id: Hex, span_id: Hex,
     event_name: String,
 });
 
@@ -121,16 +121,16 @@ message!(ExponentialHistogram => ExponentialHistogram {
 message!(Summary => Summary { data_points: Vec<SummaryPoint> => list });
 message!(HistogramPoint => HistogramDataPoint {
     attributes: Vec<KeyValue> => list, start_time_unix_nano: Long<u64>, time_unix_nano: Long<u64>, count: Long<u64>,
-    sum: Option<f64>, bucket_counts: Vec<Long<u64>> => numbers, explicit_bounds: Vec<f64>, min: Option<f64>,
-    max: Option<f64>,
+    sum: Option<Double> => option, bucket_counts: Vec<Long<u64>> => numbers, explicit_bounds: Vec<Double> => numbers, min: Option<Double> => option,
+    max: Option<Double> => option,
 });
 message!(ExponentialPoint => ExponentialHistogramDataPoint {
     attributes: Vec<KeyValue> => list, start_time_unix_nano: Long<u64>, time_unix_nano: Long<u64>, count: Long<u64>,
-    sum: Option<f64>, scale: i32, zero_count: Long<u64>, min: Option<f64>, max: Option<f64>,
+    sum: Option<Double> => option, scale: Long<i32>, zero_count: Long<u64>, min: Option<Double> => option, max: Option<Double> => option,
 });
 message!(SummaryPoint => SummaryDataPoint {
     attributes: Vec<KeyValue> => list, start_time_unix_nano: Long<u64>, time_unix_nano: Long<u64>, count: Long<u64>,
-    sum: f64,
+    sum: Double,
 });
 
 #[derive(Default, Deserialize)]
@@ -173,7 +173,7 @@ struct NumberPoint {
     start_time_unix_nano: Nullable<Long<u64>>,
     time_unix_nano: Nullable<Long<u64>>,
     as_int: Option<Long<i64>>,
-    as_double: Option<f64>,
+    as_double: Option<Double>,
 }
 
 impl From<NumberPoint> for otlp::NumberDataPoint {
@@ -183,7 +183,7 @@ impl From<NumberPoint> for otlp::NumberDataPoint {
             attributes: list(json.attributes.0),
             start_time_unix_nano: json.start_time_unix_nano.0.0,
             time_unix_nano: json.time_unix_nano.0.0,
-            value: int.or_else(|| json.as_double.map(otlp::Number::Double)),
+            value: int.or_else(|| json.as_double.map(|number| otlp::Number::Double(number.0))),
             ..Self::default()
         }
     }
@@ -211,7 +211,7 @@ struct AnyValue {
     string_value: Option<String>,
     bool_value: Option<bool>,
     int_value: Option<Long<i64>>,
-    double_value: Option<f64>,
+    double_value: Option<Double>,
     array_value: Option<ArrayValue>,
     kvlist_value: Option<ListValue>,
     bytes_value: Option<String>,
@@ -235,7 +235,7 @@ impl From<AnyValue> for otlp::AnyValue {
         let value = (json.string_value.map(Value::String))
             .or_else(|| json.bool_value.map(Value::Bool))
             .or_else(|| json.int_value.map(|number| Value::Int(number.0)))
-            .or_else(|| json.double_value.map(Value::Double))
+            .or_else(|| json.double_value.map(|number| Value::Double(number.0)))
             .or_else(|| {
                 json.array_value.map(|array| {
                     Value::Array(otlp::ArrayValue {
@@ -285,15 +285,21 @@ impl<'de> Deserialize<'de> for Hex {
     }
 }
 
-/// A 64-bit number, which JSON carries as text or as a number.
+/// A whole number, which JSON carries as text or as a number.
 #[derive(Clone, Copy, Default)]
 struct Long<T>(T);
 
-impl From<Long<Self>> for u64 {
-    fn from(number: Long<Self>) -> Self {
-        number.0
-    }
+macro_rules! from_long {
+    ($($number:ty),*) => {
+        $(impl From<Long<$number>> for $number {
+            fn from(number: Long<$number>) -> Self {
+                number.0
+            }
+        })*
+    };
 }
+
+from_long!(u64, u32, i32);
 
 impl<'de, T: FromStr + TryFrom<i128>> Deserialize<'de> for Long<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -303,13 +309,13 @@ impl<'de, T: FromStr + TryFrom<i128>> Deserialize<'de> for Long<T> {
             type Value = Long<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a 64-bit number, as a number or as text")
+                f.write_str("a whole number, as a number or as text")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
                 text.parse()
                     .map(Long)
-                    .map_err(|_| E::custom("not a 64-bit number"))
+                    .map_err(|_| E::custom("not a whole number of this size"))
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
@@ -335,6 +341,59 @@ impl<'de, T: FromStr + TryFrom<i128>> Deserialize<'de> for Long<T> {
         }
 
         deserializer.deserialize_any(AsNumber(PhantomData))
+    }
+}
+
+/// A floating-point number, which JSON carries as a number or as text; what JSON's numbers cannot say has names.
+#[derive(Clone, Copy, Default)]
+struct Double(f64);
+
+impl From<Double> for f64 {
+    fn from(number: Double) -> Self {
+        number.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Double {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsDouble;
+
+        impl Visitor<'_> for AsDouble {
+            type Value = Double;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, as a number or as text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Double, E> {
+                // Rust knows more names for these than JSON does.
+                let is_number = text.bytes().all(|b| b"0123456789+-.eE".contains(&b));
+                let number = match text {
+                    "NaN" => Some(f64::NAN),
+                    "Infinity" => Some(f64::INFINITY),
+                    "-Infinity" => Some(f64::NEG_INFINITY),
+                    _ if is_number => text.parse().ok().filter(|n: &f64| n.is_finite()),
+                    _ => None,
+                };
+                number
+                    .map(Double)
+                    .ok_or_else(|| E::custom("not a number, `NaN`, `Infinity` or `-Infinity`"))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Double, E> {
+                Ok(Double(number))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Double, E> {
+                Ok(Double(number as f64))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Double, E> {
+                Ok(Double(number as f64))
+            }
+        }
+
+        deserializer.deserialize_any(AsDouble)
     }
 }
 
@@ -396,6 +455,61 @@ mod tests {
             request.resource_logs[0].scope_logs[0].log_records[0].severity_number,
             9
         );
+    }
+
+    #[test]
+    fn numbers_may_be_text_as_in_all_proto3_json() {
+        let json = |value: &str| {
+            let point = format!(
+                r#"{{"attributes":[{{"key":"a","value":{{"doubleValue":{value}}}}}],"asDouble":{value}}}"#
+            );
+            let metric = format!(
+                r#"{{"name":"h","histogram":{{"dataPoints":[{{"sum":{value},"explicitBounds":[{value}]}}]}}}}"#
+            );
+            let all = format!(
+                r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"g","gauge":{{"dataPoints":[{point}]}}}},{metric}]}}]}}]}}"#
+            );
+            ExportMetricsServiceRequest::from_json(all.as_bytes())
+        };
+        for (text, expected) in [
+            ("1.5", 1.5),
+            ("\"1.5\"", 1.5),
+            ("\"-2e3\"", -2e3),
+            ("7", 7.0),
+            ("-7", -7.0),
+            ("\"Infinity\"", f64::INFINITY),
+            ("\"-Infinity\"", f64::NEG_INFINITY),
+            ("\"NaN\"", f64::NAN),
+        ] {
+            let request = json(text).expect(text);
+            let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+            let Some(MetricData::Gauge(gauge)) = &metrics[0].data else {
+                panic!("{:?}", metrics[0])
+            };
+            let Some(Number::Double(read)) = gauge.data_points[0].value else {
+                panic!("{gauge:?}")
+            };
+            assert!(
+                read == expected || read.is_nan() && expected.is_nan(),
+                "{text}"
+            );
+            let Some(MetricData::Histogram(histogram)) = &metrics[1].data else {
+                panic!("{:?}", metrics[1])
+            };
+            assert!(histogram.data_points[0].sum.is_some(), "{text}");
+            assert_eq!(histogram.data_points[0].explicit_bounds.len(), 1, "{text}");
+        }
+        for bad in [
+            "\"\"",
+            "\"inf\"",
+            "\"nan\"",
+            "\"1e999\"",
+            "\"1,5\"",
+            "true",
+            "[]",
+        ] {
+            assert!(json(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
