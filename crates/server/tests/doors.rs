@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use prost::Message;
 use serde_json::Value;
 use whatap_server::api::openapi::DOCUMENT;
+use whatap_server::engine::{Engine, Options};
 use whatap_server::secret;
 use whatap_wire::otlp::{
     AggregationTemporality, AnyValue, ArrayValue, ExportLogsServiceRequest,
@@ -347,13 +348,13 @@ fn browsers_cannot_be_made_to_send() {
             "{name}: {value}"
         );
     }
-    assert_eq!(
-        server
-            .agents(traces(vec![span(1)]).host("evil.example"))
-            .status,
-        403,
-        "rebound names"
+    let rebound = server.agents(
+        post("/v1/traces", "{}")
+            .header("Content-Type", "application/json")
+            .host("evil.example"),
     );
+    assert_eq!(rebound.status, 403, "rebound names");
+    assert!(rebound.text().contains("`Host`"), "{}", rebound.text());
     assert_eq!(
         server
             .http(traces(vec![span(1)]).host("evil.example"))
@@ -911,12 +912,14 @@ fn other_sites_change_nothing_and_watch_nothing() {
         ("Sec-Fetch-Site", "same-site"),
     ] {
         assert_eq!(login(name, value), 403, "{name}: {value}");
+        for path in ["/api/v1/live", "/api/v1/self", "/api/v1/count?from=0"] {
+            let asked = get(path).bearer(token).header(name, value);
+            assert_eq!(server.http(asked).status, 403, "{name}: {value} {path}");
+        }
         assert_eq!(
-            server
-                .http(get("/api/v1/live").bearer(token).header(name, value))
-                .status,
-            403,
-            "{name}: {value}"
+            server.http(get("/").header(name, value)).status,
+            200,
+            "a link may lead here"
         );
     }
     let form = post("/api/v1/session", format!("token={token}"))
@@ -939,12 +942,11 @@ fn other_sites_change_nothing_and_watch_nothing() {
             );
         }
     }
-    assert_eq!(
-        server
-            .http(get("/api/v1/self").bearer(token).host("localhost"))
-            .status,
-        200
-    );
+    // A forwarded port has another number.
+    for host in ["localhost", "localhost:8080"] {
+        let asked = get("/api/v1/self").bearer(token).host(host);
+        assert_eq!(server.http(asked).status, 200, "{host}");
+    }
 }
 
 #[test]
@@ -1314,6 +1316,53 @@ fn queries_say_the_same_of_a_running_and_of_a_stopped_server() {
         1
     );
     assert_eq!(stopped(&["check"]).status, 0, "{:?}", stopped(&["check"]));
+}
+
+#[test]
+fn a_cut_log_and_a_lost_segment_are_told_by_every_command() {
+    let server = Server::start();
+    assert_eq!(server.agents(traces(vec![span(1)])).status, 200);
+    let (dir, _kept) = server.kill();
+    let data = dir.to_str().expect("a path");
+    let asked = |question: &[&str]| run(&[question, &["--data-dir", data]].concat());
+    let logs = std::fs::read_dir(dir.join("wal")).expect("a log");
+    let log = logs.flatten().next().expect("a file").path();
+    let whole = std::fs::read(&log).expect("reads");
+    std::fs::write(&log, &whole[..whole.len() - 7]).expect("writes");
+    let checked = asked(&["check"]);
+    assert_eq!(checked.status, 0, "{checked:?}");
+    assert!(
+        checked.stdout.contains("note: ") && checked.stdout.contains("bytes behind the last whole"),
+        "{checked:?}"
+    );
+
+    std::fs::write(&log, whole).expect("writes");
+    std::fs::write(dir.join("sessions.json"), "garbage").expect("writes");
+    let engine = Engine::open(&dir, Options::default()).expect("opens");
+    assert!(engine.flush());
+    drop(engine);
+    std::fs::remove_dir_all(dir.join("segments/0000000001")).expect("removes");
+    let checked = asked(&["check"]);
+    assert_eq!(checked.status, 1, "{checked:?}");
+    assert!(
+        checked.stdout.contains("no list of sessions"),
+        "{checked:?}"
+    );
+    for (question, answer) in [("count", "0\n"), ("lost", "1\n")] {
+        let ran = asked(&["query", question]);
+        assert_eq!((ran.status, ran.stdout.as_str()), (0, answer), "{ran:?}");
+        assert!(ran.stderr.contains("1 transactions are lost"), "{ran:?}");
+    }
+    let server = Server::on(&dir, &[]);
+    let lost = server.api("lost?from=0");
+    assert_eq!(lost["rows"][0]["where"], "server");
+    assert_eq!(lost["rows"][0]["cause"], "store_damaged");
+
+    let (_, dir, _) = server.stop();
+    std::fs::remove_file(dir.join("catalogue.db")).expect("removes");
+    let ran = asked(&["query", "count"]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("catalogue.db is missing"), "{ran:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What protects the owner of a browser from the pages that are open in it: names that lead here by a trick are refused
-//! before any handler, requests of other sites change nothing and open no stream, and our own page may load and run
+//! before any handler, requests of other sites reach nothing but the page, and our own page may load and run
 //! nothing but our own files.
 
 use std::sync::Arc;
@@ -30,12 +30,13 @@ fn check(app: &App, request: &Request) -> Result<(), ApiError> {
             "this server does not answer to that name",
         ));
     }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let streams = request.uri().path() == "/api/v1/live";
+    let path = request.uri().path();
+    // A link on another site may open the page; what it shows, only the page itself may ask for.
+    let is_page =
+        matches!(*request.method(), Method::GET | Method::HEAD) && !path.starts_with("/api/");
     // The intakes have rules of their own: they refuse browsers altogether, or ask for a licence.
-    let is_ours =
-        !request.uri().path().starts_with("/v1/") && !request.uri().path().starts_with("/whatap/");
-    if (changes || streams) && is_ours && !is_same_site(request.headers(), host) {
+    let is_intake = path.starts_with("/v1/") || path.starts_with("/whatap/");
+    if !is_page && !is_intake && !is_same_site(request.headers(), host) {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "cross_site",

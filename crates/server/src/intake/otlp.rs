@@ -296,13 +296,19 @@ fn project(app: &App, address: SocketAddr, headers: &HeaderMap) -> Result<u32, R
             "send the project's licence as `Authorization: Bearer LICENCE`",
         ));
     }
-    if guard::is_from_browser(headers) || !guard::is_host_allowed(headers, &app.allowed_hosts) {
-        return Err(Refusal {
-            status: StatusCode::FORBIDDEN,
-            reason: "browser",
-            message: "browsers may not send telemetry without a licence".to_owned(),
-            retry_after: None,
-        });
+    let forbidden = |reason, message: &str| Refusal {
+        status: StatusCode::FORBIDDEN,
+        reason,
+        message: message.to_owned(),
+        retry_after: None,
+    };
+    if guard::is_from_browser(headers) {
+        let message = "browsers may not send telemetry without a licence";
+        return Err(forbidden("browser", message));
+    }
+    if !guard::is_host_allowed(headers, &app.allowed_hosts) {
+        let message = "without a licence, `Host` must be a loopback name or one of --allowed-host";
+        return Err(forbidden("bad_host", message));
     }
     Ok(DEFAULT_PROJECT)
 }
