@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::{Engine, OpenError, Options};
 use crate::query_cli::{self, Query};
+use crate::retention::{self, KeepDays};
 use crate::serve::{self, Listen, Settings};
 use crate::{api, client, log, project, tables};
 
@@ -89,6 +90,13 @@ struct Serve {
     /// How many minutes that are at most [default: 60]
     #[arg(long, value_name = "N")]
     memory_minutes: Option<u32>,
+    /// Removes data after so many days: DAYS for every kind, or KIND=DAYS, with commas between several [default:
+    /// transactions=30,steps=14,logs=14,metrics=30,meters=7,minutes=400,statistics=90]
+    #[arg(long, value_name = "KIND=DAYS", value_delimiter = ',', value_parser = KeepDays::parse)]
+    keep_days: Vec<KeepDays>,
+    /// Removes the oldest data when all of it takes more than this [default: 20G]
+    #[arg(long, value_name = "SIZE", value_parser = retention::max_disk)]
+    max_disk: Option<u64>,
     /// For one user: takes the next free port, ends after an hour without agents and browsers
     #[arg(long)]
     local: bool,
@@ -180,7 +188,7 @@ fn run(command_line: CommandLine, process: &Process) -> anyhow::Result<u8> {
             serve::run(settings(merge(serve, after), data_dir, process)?)?
         }
         Some(_) if serve.is_given() => {
-            return Err(Usage("listening options are for `serve` only".to_owned()).into());
+            return Err(Usage("the options of `serve` are for `serve` only".to_owned()).into());
         }
         Some(Command::Project { command }) => projects(&data_dir, command)?,
         Some(Command::Query { query }) => query_cli::run(&data_dir, query)?,
@@ -206,6 +214,8 @@ impl Serve {
             || self.local
             || self.memory_mb.or(self.memory_minutes).is_some()
             || !self.allowed_host.is_empty()
+            || !self.keep_days.is_empty()
+            || self.max_disk.is_some()
     }
 }
 
@@ -220,6 +230,8 @@ fn merge(before: Serve, after: Serve) -> Serve {
         allowed_host: [before.allowed_host, after.allowed_host].concat(),
         memory_mb: after.memory_mb.or(before.memory_mb),
         memory_minutes: after.memory_minutes.or(before.memory_minutes),
+        keep_days: [before.keep_days, after.keep_days].concat(),
+        max_disk: after.max_disk.or(before.max_disk),
         local: before.local || after.local,
         listen_agents_fd: after.listen_agents_fd.or(before.listen_agents_fd),
         listen_http_fd: after.listen_http_fd.or(before.listen_http_fd),
@@ -268,6 +280,12 @@ fn settings(serve: Serve, data_dir: PathBuf, process: &Process) -> anyhow::Resul
     }
     if let Some(minutes) = serve.memory_minutes {
         storage.memory_us = i64::from(minutes) * 60_000_000;
+    }
+    for days in serve.keep_days {
+        days.apply(&mut storage);
+    }
+    if let Some(bytes) = serve.max_disk {
+        storage.max_bytes = bytes;
     }
     let otlp = serve.listen_otlp.as_deref().filter(|text| *text != "off");
     Ok(Settings {
@@ -513,6 +531,30 @@ mod tests {
                 .is_given()
         );
         assert!(!parse(&["check"]).unwrap().serve.is_given());
+    }
+
+    #[test]
+    fn retention_is_what_the_help_says_unless_options_say_otherwise() {
+        let kept = |arguments: &[&str]| {
+            let process = Process {
+                arguments: Vec::new(),
+                inherit: |_| Err(io::ErrorKind::InvalidInput.into()),
+                one_time_token: None,
+            };
+            let serve = parse(arguments).unwrap().serve;
+            settings(serve, "d".into(), &process).unwrap().storage
+        };
+        let set = kept(&["--keep-days", "90,steps=3", "--max-disk", "200G"]);
+        assert_eq!((set.keep.steps, set.keep.logs), (3, 90));
+        assert_eq!(set.max_bytes, 200 << 30);
+        let help = command().render_long_help().to_string();
+        let words: String = help.split_whitespace().collect();
+        let (_, defaults) = words.split_once("[default:transactions=").unwrap();
+        let (defaults, _) = defaults.split_once(']').unwrap();
+        let said = kept(&["--keep-days", &format!("transactions={defaults}")]).keep;
+        let default = kept(&[]);
+        assert_eq!(format!("{said:?}"), format!("{:?}", default.keep));
+        assert_eq!(default.max_bytes, 20 << 30);
     }
 
     #[test]

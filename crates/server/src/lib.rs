@@ -35,6 +35,7 @@ mod profiles;
 pub mod project;
 mod queries;
 mod query_cli;
+mod retention;
 #[cfg(test)]
 mod sample;
 pub mod secret;
