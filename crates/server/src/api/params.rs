@@ -1,5 +1,7 @@
 //! What a request's query string says, checked.
 
+use std::collections::HashSet;
+
 use crate::engine::{
     ErrorFilter, Page, Scope, StatisticsKind, StatisticsSort, StatusFilter, TransactionFilter,
     TransactionSort,
@@ -18,7 +20,21 @@ impl Params {
         if pairs.len() > MAX_PAIRS {
             return Err(ApiError::bad("too many parameters"));
         }
-        Ok(Self { pairs, now_us })
+        let params = Self { pairs, now_us };
+        params.refuse_two_values()?;
+        Ok(params)
+    }
+
+    /// Which of two was meant nobody knows.
+    fn refuse_two_values(&self) -> Result<(), ApiError> {
+        let mut seen = HashSet::new();
+        for (name, value) in &self.pairs {
+            let many = LISTS.contains(&name.as_str());
+            if !value.is_empty() && !many && !seen.insert(name) {
+                return Err(ApiError::bad(format!("`{name}` is given twice")));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn scope(&self) -> Result<Scope, ApiError> {
@@ -27,7 +43,10 @@ impl Params {
             .unwrap_or(self.now_us)
             .clamp(0, END_OF_TIME_US);
         let from_us = match (self.number::<i64>("from")?, self.text("since")) {
-            (Some(from), _) => from.clamp(0, END_OF_TIME_US),
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad("`since` and `from` exclude each other"));
+            }
+            (Some(from), None) => from.clamp(0, END_OF_TIME_US),
             (None, Some(since)) => {
                 let since = crate::since::parse(since)
                     .ok_or_else(|| ApiError::bad("`since` must be like 30s, 10m, 6h or 7d"))?;
@@ -53,9 +72,14 @@ impl Params {
     }
 
     pub(super) fn filter(&self) -> Result<TransactionFilter, ApiError> {
+        let (min_us, max_us): (Option<u64>, Option<u64>) =
+            (self.number("min_us")?, self.number("max_us")?);
+        if min_us.zip(max_us).is_some_and(|(min, max)| min > max) {
+            return Err(ApiError::bad("`min_us` must not be above `max_us`"));
+        }
         Ok(TransactionFilter {
-            min_us: self.number("min_us")?,
-            max_us: self.number("max_us")?,
+            min_us,
+            max_us,
             name: self.owned("name"),
             method: self.owned("method"),
             status: self.text("status").map(status).transpose()?,
@@ -214,6 +238,8 @@ fn status(text: &str) -> Result<StatusFilter, ApiError> {
 const DEFAULT_RANGE_US: i64 = 600_000_000;
 /// Nothing is stored beyond; sums of two times cannot overflow.
 const END_OF_TIME_US: i64 = 10_000_000_000_000_000;
+/// What may have several values.
+const LISTS: [&str; 2] = ["service", "instance"];
 const MAX_PAIRS: usize = 2_000;
 const MAX_ROWS: usize = 10_000;
 const MAX_OFFSET: usize = 10_000_000;
@@ -279,6 +305,33 @@ mod tests {
             (MAX_ROWS, TransactionSort::Sql, true)
         );
         assert!(params(&[("sort", "name")]).page().is_err());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_a_reason() {
+        let reason = |query: &[(&str, &str)]| {
+            let pairs = query
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()));
+            let params = Params::new(pairs.collect(), NOW)?;
+            params.scope()?;
+            params.filter().map(drop)
+        };
+        for bad in [
+            &[("since", "10m"), ("from", "1"), ("to", "2")][..],
+            &[("limit", "1"), ("limit", "2")],
+            &[("min_us", "10"), ("max_us", "1")],
+        ] {
+            assert!(reason(bad).is_err(), "{bad:?}");
+        }
+        for good in [
+            &[("since", "10m"), ("to", "2000000")][..],
+            &[("limit", ""), ("limit", "2")],
+            &[("min_us", "1"), ("max_us", "1")],
+            &[("instance", "a"), ("instance", "b")],
+        ] {
+            assert!(reason(good).is_ok(), "{good:?}");
+        }
     }
 
     #[test]

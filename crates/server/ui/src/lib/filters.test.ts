@@ -1,11 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import { activeFilters, filterQuery, gathered, orderPatch, parseOrder, percentileOf } from './filters';
+import { activeFilters, atLeast, filterQuery, gathered, orderPatch, parseOrder, percentileOf } from './filters';
 
 describe('filters', () => {
   const params = new URLSearchParams('service=shop&from=1&to=2&q=a&error=any&status=&min_us=5&sort=sql');
   it('are the known parameters that have a value', () => {
     expect(activeFilters(params).map((one) => one.key)).toEqual(['q', 'error', 'min_us']);
     expect(filterQuery(params)).toEqual({ q: 'a', error: 'any', min_us: '5' });
+  });
+  it('never ask for at least more than at most', () => {
+    const bounded = new URLSearchParams('max_us=1000');
+    expect(atLeast(2000, bounded)).toEqual({ min_us: 2000, max_us: null });
+    expect(atLeast(1000, bounded)).toEqual({ min_us: 1000 });
+    expect(atLeast(null, bounded)).toEqual({ min_us: null });
+    expect(atLeast(2000, params)).toEqual({ min_us: 2000 });
   });
   it('sort by one column, and turn round at the second click', () => {
     expect(parseOrder(params)).toEqual({ sort: 'sql', order: 'desc' });

@@ -39,6 +39,12 @@ export function filterQuery(params: URLSearchParams): Query {
   return Object.fromEntries(activeFilters(params).map(({ key, value }) => [key, value]));
 }
 
+/** A lower bound that was typed. An upper bound below it would leave nothing (the server refuses the two): it goes. */
+export function atLeast(min_us: number | null, params: URLSearchParams): Patch {
+  const max = params.get('max_us');
+  return max !== null && min_us !== null && min_us > Number(max) ? { min_us, max_us: null } : { min_us };
+}
+
 export const GROUPINGS = ['name', 'instance', 'service'] as const;
 export type Grouping = (typeof GROUPINGS)[number];
 
