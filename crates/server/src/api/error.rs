@@ -1,7 +1,7 @@
 //! Every refusal of the API: a status, a word for programs, one line for people.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::auth::Refused;
 use crate::engine::QueryError;
 
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -41,6 +41,15 @@ impl ApiError {
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn wrong_method(method: &Method) -> Self {
+        let message = format!("{method} is not for this path, see the header `Allow`");
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        )
     }
 
     pub(super) fn internal(message: impl Into<String>) -> Self {

@@ -34,6 +34,7 @@ pub fn router(app: Arc<App>) -> Router {
         api = api.route(endpoint.path, endpoint.handler);
     }
     api.fallback(assets::page)
+        .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), login))
         .merge(crate::intake::otlp::routes())
         .layer(middleware::from_fn_with_state(
@@ -45,7 +46,17 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// What the agents' port serves.
 pub fn agents_router(app: Arc<App>) -> Router {
-    crate::intake::otlp::routes().with_state(app)
+    crate::intake::otlp::routes()
+        .fallback(|| async {
+            ApiError::not_found(
+                "nothing is served here but /v1/traces, /v1/metrics, /v1/logs and /whatap/v1/hello",
+            )
+        })
+        .with_state(app)
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    ApiError::wrong_method(request.method())
 }
 
 /// One path and method of the API. The list is what the router is built from and what the description is checked

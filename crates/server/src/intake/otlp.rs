@@ -25,6 +25,7 @@ use super::orphans::Orphans;
 use super::proof::{Hello, HelloError};
 use super::{Mapped, bounds, logs, metrics, traces};
 use crate::active::Snapshot;
+use crate::api::error::ApiError;
 use crate::api::guard;
 use crate::app::{App, now_us};
 use crate::auth;
@@ -40,6 +41,9 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/v1/metrics", post(export_metrics))
         .route("/v1/logs", post(export_logs))
         .route("/whatap/v1/hello", post(hello))
+        .method_not_allowed_fallback(|request: axum::extract::Request| async move {
+            ApiError::wrong_method(request.method())
+        })
 }
 
 async fn export_traces(
