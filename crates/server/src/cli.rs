@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::embedded::recovery::lock_dir;
 use crate::engine::{Engine, OpenError, Options};
 use crate::query_cli::{self, Query};
 use crate::retention::{self, KeepDays};
@@ -85,17 +86,17 @@ struct Serve {
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
     /// Memory for the last minutes, which are then answered without reading files [default: 64]
-    #[arg(long, value_name = "MB")]
+    #[arg(long, value_name = "MB", allow_hyphen_values = true)]
     memory_mb: Option<u32>,
     /// How many minutes that are at most [default: 60]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     memory_minutes: Option<u32>,
     /// Removes data after so many days: DAYS for every kind, or KIND=DAYS, with commas between several [default:
     /// transactions=30,steps=14,logs=14,metrics=30,meters=7,minutes=400,statistics=90]
-    #[arg(long, value_name = "KIND=DAYS", value_delimiter = ',', value_parser = KeepDays::parse)]
+    #[arg(long, value_name = "KIND=DAYS", value_delimiter = ',', value_parser = KeepDays::parse, allow_hyphen_values = true)]
     keep_days: Vec<KeepDays>,
     /// Removes the oldest data when all of it takes more than this [default: 20G]
-    #[arg(long, value_name = "SIZE", value_parser = retention::max_disk)]
+    #[arg(long, value_name = "SIZE", value_parser = retention::max_disk, allow_hyphen_values = true)]
     max_disk: Option<u64>,
     /// For one user: takes the next free port, ends after an hour without agents and browsers
     #[arg(long)]
@@ -335,6 +336,13 @@ fn default_data_dir() -> anyhow::Result<PathBuf> {
 /// Works on a running server through its API, else on the directory itself.
 fn projects(data_dir: &std::path::Path, command: Project) -> anyhow::Result<()> {
     use api::ProjectAnswer as Answer;
+    if let Project::Create { name, licence } = &command {
+        project::check(name, licence.as_deref()).map_err(|error| Usage(error.to_string()))?;
+    }
+    let changes = matches!(
+        command,
+        Project::Create { .. } | Project::Licence { rotate: true, .. }
+    );
     let projects: Vec<Answer> = match client::Client::of_running(data_dir) {
         Some(server) => match &command {
             Project::Create { name, licence } => {
@@ -373,11 +381,13 @@ fn projects(data_dir: &std::path::Path, command: Project) -> anyhow::Result<()> 
         } => print(&tables::project_table(&projects)),
         Project::Create { name, .. } | Project::Licence { name, .. } => {
             let found = projects.iter().find(|project| project.name == name);
-            print(
-                &found
-                    .with_context(|| format!("no project is called `{name}`"))?
-                    .licence,
-            )
+            let found = found.with_context(|| format!("no project is called `{name}`"))?;
+            match print(&found.licence) {
+                Err(error) if changes => bail!(
+                    "the licence of `{name}` is new, but cannot be printed: {error}; `whatap-server project licence {name}` prints it"
+                ),
+                printed => printed,
+            }
         }
     }
 }
@@ -429,9 +439,20 @@ fn check(data_dir: &std::path::Path) -> anyhow::Result<u8> {
     Ok(u8::from(!report.is_sound()))
 }
 
+/// For somebody who waits at a terminal: a server answers this at once, or hangs.
 fn running(data_dir: &std::path::Path) -> anyhow::Result<client::Client> {
-    client::Client::of_running(data_dir)
-        .with_context(|| format!("no server runs on {}", data_dir.display()))
+    if let Some(server) = client::Client::of_running_within(data_dir, LINK_WAIT) {
+        return Ok(server);
+    }
+    // Only a directory that had a server is looked into: nothing is made elsewhere.
+    let had_server = crate::server_json::ServerJson::read(data_dir).is_some();
+    if had_server && matches!(lock_dir(data_dir), Err(OpenError::Locked)) {
+        bail!(
+            "{} is in use by a server that does not answer",
+            data_dir.display()
+        );
+    }
+    bail!("no server runs on {}", data_dir.display())
 }
 
 /// One line for an error; help and version as they are, on stdout.
@@ -476,6 +497,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+const LINK_WAIT: Duration = Duration::from_secs(5);
 const AGENTS: &str = "127.0.0.1:6600";
 const HTTP: &str = "127.0.0.1:6680";
 /// Shorter ones could be guessed.

@@ -1,9 +1,9 @@
 //! The command line's side of the API: one request, one answer, one connection.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -76,7 +76,7 @@ impl Client {
 
     fn exchange(&self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
         let mut stream = TcpStream::connect_timeout(&self.address, CONNECT.min(self.wait))?;
-        stream.set_read_timeout(Some(self.wait))?;
+        stream.set_read_timeout(Some(NOTICE.min(self.wait)))?;
         stream.set_write_timeout(Some(self.wait))?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
@@ -87,8 +87,7 @@ impl Client {
         );
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;
-        let mut answer = Vec::new();
-        stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        let answer = self.read_all(&mut stream.take(MAX_ANSWER))?;
         let end = answer
             .windows(4)
             .position(|four| four == b"\r\n\r\n")
@@ -109,6 +108,42 @@ impl Client {
             .get(end + 4..end + 4 + length)
             .context("the answer is cut")?;
         Ok((status, body.to_vec()))
+    }
+}
+
+impl Client {
+    /// Reads to the end. Who waits for long is told for what.
+    fn read_all(&self, stream: &mut impl Read) -> io::Result<Vec<u8>> {
+        let mut answer = Vec::new();
+        let mut piece = vec![0; 64 << 10];
+        let mut since = Instant::now();
+        let mut is_told = false;
+        loop {
+            match stream.read(&mut piece) {
+                Ok(0) => return Ok(answer),
+                Ok(length) => {
+                    answer.extend_from_slice(&piece[..length]);
+                    since = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Which of the two it is differs by system.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) && since.elapsed() < self.wait =>
+                {
+                    if !is_told {
+                        is_told = true;
+                        crate::log::line(&format!(
+                            "waiting for the server at {} to answer",
+                            self.address
+                        ));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -137,6 +172,8 @@ pub fn encode(text: &str) -> String {
 }
 
 const CONNECT: Duration = Duration::from_secs(2);
+/// After which time somebody who waits is told so.
+const NOTICE: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(60);
 const MAX_ANSWER: u64 = 512 * 1024 * 1024;
 
@@ -148,6 +185,19 @@ mod tests {
     fn nobody_there_is_none() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Client::of_running(dir.path()).is_none());
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_waited_for_no_longer_than_asked() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client {
+            address: listener.local_addr().unwrap(),
+            token: String::new(),
+            wait: Duration::from_millis(300),
+        };
+        let begun = Instant::now();
+        assert!(client.exchange("GET", "/", &[]).is_err());
+        assert!(begun.elapsed() < Duration::from_secs(3));
     }
 
     #[test]

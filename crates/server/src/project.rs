@@ -46,17 +46,23 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Makes a project, with a licence that a fleet already has or a new one.
-pub fn create(engine: &Engine, name: &str, licence: Option<&str>) -> Result<Project, Error> {
+/// Whether a project may have that name and that licence.
+pub fn check(name: &str, licence: Option<&str>) -> Result<(), Error> {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.chars().count() > 64 || !name.chars().all(is_word) {
         return Err(Error::Name);
     }
+    if let Some(text) = licence {
+        Licence::parse(text.trim()).map_err(Error::Licence)?;
+    }
+    Ok(())
+}
+
+/// Makes a project, with a licence that a fleet already has or a new one.
+pub fn create(engine: &Engine, name: &str, licence: Option<&str>) -> Result<Project, Error> {
+    check(name, licence)?;
     let licence = match licence.map(str::trim) {
-        Some(text) => {
-            Licence::parse(text).map_err(Error::Licence)?;
-            text.to_owned()
-        }
+        Some(text) => text.to_owned(),
         None => mint(engine)?,
     };
     Ok(engine.create_project(name, &licence)?)

@@ -44,9 +44,9 @@ pub(crate) enum Query {
         /// Smallest or oldest first
         #[arg(long)]
         ascending: bool,
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, allow_hyphen_values = true)]
         limit: usize,
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
         offset: usize,
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
@@ -54,7 +54,8 @@ pub(crate) enum Query {
     /// Prints one transaction with its steps
     Transaction {
         /// 16 hex digits
-        id: String,
+        #[arg(value_parser = transaction_id)]
+        id: u64,
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
@@ -77,7 +78,7 @@ pub(crate) enum Query {
 #[derive(Args)]
 pub(crate) struct Range {
     /// Only the last 30s, 10m, 6h, 7d … [default: everything]
-    #[arg(long, value_name = "SPAN", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span, allow_hyphen_values = true)]
     since: Option<i64>,
     /// Only this service (may be repeated)
     #[arg(long)]
@@ -107,9 +108,9 @@ pub(crate) struct Filter {
     /// Part of name, path, client, user, error class or message
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     min_ms: Option<u64>,
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     max_ms: Option<u64>,
     /// Those that died with their process (otherwise left out)
     #[arg(long)]
@@ -129,10 +130,19 @@ fn span(text: &str) -> Result<i64, String> {
 }
 
 fn trace_id(text: &str) -> Result<u128, String> {
-    let id = (text.len() == 32)
-        .then(|| u128::from_str_radix(text, 16).ok())
-        .flatten();
-    id.ok_or_else(|| "must be 32 hex digits".to_owned())
+    let id = is_hex(text, 32).then(|| u128::from_str_radix(text, 16).ok());
+    id.flatten()
+        .ok_or_else(|| "must be 32 hex digits".to_owned())
+}
+
+fn transaction_id(text: &str) -> Result<u64, String> {
+    let id = is_hex(text, 16).then(|| u64::from_str_radix(text, 16).ok());
+    id.flatten()
+        .ok_or_else(|| "must be 16 hex digits".to_owned())
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn status(text: &str) -> Result<StatusFilter, String> {
@@ -175,13 +185,16 @@ pub(crate) fn run(data_dir: &Path, query: Query) -> anyhow::Result<()> {
                 offset,
             };
             let list = source.transactions(&range, &filter, &page)?;
+            if let Some(missing) = what_is_missing(&list, &page) {
+                crate::log::line(&missing);
+            }
             match format {
                 Format::Json => json(&list),
                 Format::Table => print(&tables::transaction_table(&list)),
             }
         }
         Query::Transaction { id, format } => {
-            let profile = source.transaction(&id)?;
+            let profile = source.transaction(id)?;
             match format {
                 Format::Json => json(&profile),
                 Format::Table => print(&tables::profile_text(&profile)),
@@ -202,6 +215,20 @@ pub(crate) fn run(data_dir: &Path, query: Query) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+/// A running server gives so many rows at most: who asked for more should not take them for all.
+fn what_is_missing(list: &TransactionList, page: &Page) -> Option<String> {
+    let given = page.offset.saturating_add(list.rows.len());
+    let wanted = (page.offset.saturating_add(page.limit) as u64).min(list.total);
+    let is_cut = !list.rows.is_empty() && (given as u64) < wanted;
+    is_cut.then(|| {
+        format!(
+            "these are {} of {}: more are not given at once, go on with `--offset {given}`",
+            list.rows.len(),
+            list.total
+        )
+    })
 }
 
 /// Who answers.
@@ -273,16 +300,10 @@ impl Source {
         }
     }
 
-    fn transaction(&self, id: &str) -> anyhow::Result<Profile> {
+    fn transaction(&self, id: u64) -> anyhow::Result<Profile> {
         match self {
-            Self::Running(client) => client.get(&format!("/api/v1/transactions/{}", encode(id))),
-            Self::Stopped(engine) => {
-                let id = (id.len() == 16)
-                    .then(|| u64::from_str_radix(id, 16).ok())
-                    .flatten();
-                let id = id.context("a transaction id is 16 hex digits")?;
-                engine.transaction(id)?.context("no such transaction")
-            }
+            Self::Running(client) => client.get(&format!("/api/v1/transactions/{id:016x}")),
+            Self::Stopped(engine) => engine.transaction(id)?.context("no such transaction"),
         }
     }
 
@@ -417,6 +438,25 @@ const DAY_US: i64 = 86_400_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answers::Transaction;
+
+    #[test]
+    fn who_gets_fewer_rows_than_asked_for_is_told_where_to_go_on() {
+        let list = TransactionList {
+            total: 25,
+            rows: vec![Transaction::default(); 10],
+            ..TransactionList::default()
+        };
+        let page = |limit, offset| Page {
+            limit,
+            offset,
+            ..Page::default()
+        };
+        let said = what_is_missing(&list, &page(100, 10)).unwrap();
+        assert!(said.contains("10 of 25") && said.contains("--offset 20"));
+        assert_eq!(what_is_missing(&list, &page(10, 0)), None);
+        assert_eq!(what_is_missing(&list, &page(100, 15)), None);
+    }
 
     #[test]
     fn counts_leave_aborted_ones_out_and_lists_do_not() {

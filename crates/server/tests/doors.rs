@@ -24,7 +24,9 @@ mod schema;
 #[allow(unreachable_pub, reason = "a library of tests")]
 mod server;
 
-use server::{Answer, Request, Server, get, post, protobuf, request, run, span, traces};
+use server::{
+    Answer, Request, Server, get, post, protobuf, request, run, run_into_full, span, traces,
+};
 
 #[test]
 #[ignore = "is the server that the other tests start"]
@@ -153,7 +155,23 @@ fn what_is_wrong_gets_a_reason_in_the_format_of_the_request() {
     assert_eq!(server.agents(gzip_lie).status, 400);
     let brotli = protobuf("/v1/traces", Vec::new()).header("Content-Encoding", "br");
     assert_eq!(server.agents(brotli).status, 415);
-    assert_eq!(server.agents(get("/v1/traces")).status, 405);
+    for (answer, status) in [
+        (server.agents(get("/v1/traces")), 405),
+        (server.http(get("/v1/traces")), 405),
+        (server.agents(get("/")), 404),
+        (
+            server.http(request("DELETE", "/api/v1/transactions").bearer(&server.info.token)),
+            405,
+        ),
+    ] {
+        assert_eq!(answer.status, status, "{answer:?}");
+        let reason = answer.json()["error"]["message"].as_str().map(str::len);
+        assert!(reason.is_some_and(|length| length > 10), "{answer:?}");
+        assert!(
+            status == 404 || answer.header("allow").is_some(),
+            "{answer:?}"
+        );
+    }
     assert_eq!(
         server.agents(get("/")).status,
         404,
@@ -1172,10 +1190,10 @@ fn projects_are_made_on_a_running_server_and_on_an_unused_directory() {
         (1, "", 1),
         "{again:?}"
     );
-    assert_eq!(on(&["project", "create", "bad name"]).status, 1);
+    assert_eq!(on(&["project", "create", "bad name"]).status, 2);
     assert_eq!(
         on(&["project", "create", "other", "--licence", "XXXX"]).status,
-        1
+        2
     );
     let server = Server::on(&data_dir, &[]);
     assert_eq!(
@@ -1310,6 +1328,9 @@ fn queries_say_the_same_of_a_running_and_of_a_stopped_server() {
     for (question, before) in listed.iter().zip(&before) {
         assert_eq!(&stopped(question).stdout, before, "{question:?}");
     }
+    let most = usize::MAX.to_string();
+    let listed = stopped(&["query", "transactions", "--limit", &most, "--offset", &most]);
+    assert_eq!(listed.status, 0, "{listed:?}");
     assert_eq!(stopped(&["query", "active"]).status, 1, "nothing runs");
     assert_eq!(
         stopped(&["query", "transaction", "00000000000000ff"]).status,
@@ -1366,6 +1387,53 @@ fn a_cut_log_and_a_lost_segment_are_told_by_every_command() {
 }
 
 #[test]
+fn a_server_that_hangs_is_not_waited_for_in_silence() {
+    let server = Server::start();
+    server.signal("STOP");
+    let begun = Instant::now();
+    let linked = server.command(&["link"]);
+    assert!(begun.elapsed() < Duration::from_secs(12), "{linked:?}");
+    assert_eq!(linked.status, 1);
+    assert!(
+        linked.stderr.contains("a server that does not answer"),
+        "{linked:?}"
+    );
+    let counted = std::thread::scope(|scope| {
+        let counting = scope.spawn(|| server.command(&["query", "count"]));
+        std::thread::sleep(Duration::from_millis(3_500));
+        server.signal("CONT");
+        counting.join().expect("runs")
+    });
+    assert_eq!((counted.status, counted.stdout.as_str()), (0, "0\n"));
+    assert!(
+        counted.stderr.contains("waiting for the server at"),
+        "{counted:?}"
+    );
+}
+
+#[test]
+fn a_new_licence_that_cannot_be_printed_is_not_lost() {
+    let server = Server::start();
+    let before = server.licence();
+    let rotate = [
+        "project",
+        "licence",
+        "default",
+        "--rotate",
+        "--data-dir",
+        server.data_dir(),
+    ];
+    let (status, said) = run_into_full(&rotate);
+    assert_eq!(status, 1, "{said}");
+    assert!(
+        said.contains("project licence default` prints it"),
+        "{said}"
+    );
+    let now = server.command(&["project", "licence", "default"]);
+    assert!(now.status == 0 && now.stdout.trim() != before, "{now:?}");
+}
+
+#[test]
 fn wrong_usage_is_one_line_and_status_two() {
     for arguments in [
         &["--unknown"][..],
@@ -1377,6 +1445,15 @@ fn wrong_usage_is_one_line_and_status_two() {
         &["--listen-http", "nonsense"],
         &["--listen-http", "127.0.0.1:0", "query", "count"],
         &["project", "create"],
+        &["project", "create", ""],
+        &["project", "create", "shop", "--licence", "bad"],
+        &["query", "transaction", "zz"],
+        &[
+            "query",
+            "count",
+            "--trace-id",
+            "+0000000000000000000000000000001",
+        ],
     ] {
         let ran = run(arguments);
         assert_eq!(
@@ -1384,6 +1461,22 @@ fn wrong_usage_is_one_line_and_status_two() {
             (2, "", 1),
             "{arguments:?}: {ran:?}"
         );
+    }
+    for (arguments, option) in [
+        (&["query", "count", "--since", "-5m"][..], "--since"),
+        (&["query", "count", "--min-ms", "-1"], "--min-ms"),
+        (&["query", "transactions", "--limit", "-1"], "--limit"),
+        (&["serve", "--memory-mb", "-1"], "--memory-mb"),
+        (&["serve", "--keep-days", "steps=-1"], "--keep-days"),
+        (&["serve", "--max-disk", "-1G"], "--max-disk"),
+    ] {
+        let ran = run(arguments);
+        assert_eq!((ran.status, ran.stderr.lines().count()), (2, 1), "{ran:?}");
+        let said = format!(
+            "invalid value '{}' for '{option}",
+            arguments[arguments.len() - 1]
+        );
+        assert!(ran.stderr.contains(&said), "{ran:?}");
     }
     let help = run(&["--help"]);
     assert!(

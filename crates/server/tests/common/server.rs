@@ -31,6 +31,11 @@ pub fn be_the_program() {
         return;
     };
     print!("{MARK}");
+    let is_full = std::env::var_os("WHATAP_TEST_FULL_STDOUT").is_some();
+    if is_full {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        nix::unistd::dup2_stdout(full.expect("Linux")).expect("a descriptor");
+    }
     let arguments =
         std::iter::once("whatap-server").chain(arguments.split('\n').filter(|a| !a.is_empty()));
     let process = Process {
@@ -39,7 +44,8 @@ pub fn be_the_program() {
         one_time_token: std::env::var("WHATAP_SERVER_ONE_TIME_TOKEN").ok(),
     };
     let status = cli::status(process);
-    std::io::stdout().flush().expect("stdout");
+    let flushed = std::io::stdout().flush();
+    assert!(flushed.is_ok() || is_full, "stdout");
     std::process::exit(status.into());
 }
 
@@ -78,6 +84,18 @@ pub fn run(arguments: &[&str]) -> Ran {
         stdout: stdout.to_owned(),
         stderr: String::from_utf8(stderr).expect("text"),
     }
+}
+
+/// Runs a command line whose output finds no room; exit status and stderr.
+pub fn run_into_full(arguments: &[&str]) -> (i32, String) {
+    let ran = program(arguments)
+        .env("WHATAP_TEST_FULL_STDOUT", "1")
+        .output()
+        .expect("runs");
+    (
+        ran.status.code().expect("ended by itself"),
+        String::from_utf8(ran.stderr).expect("text"),
+    )
 }
 
 /// A running server; ends with the value.
