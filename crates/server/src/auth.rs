@@ -267,7 +267,6 @@ struct Row {
     seen_us: i64,
 }
 
-/// A file that cannot be read means that everybody logs in again.
 /// Whether the file can be read as what it should be.
 pub(crate) fn check_sessions(file: &Path) -> io::Result<()> {
     session_rows(file).map(drop)
@@ -277,6 +276,7 @@ fn session_rows(file: &Path) -> io::Result<Vec<Row>> {
     Ok(serde_json::from_slice(&read_private(file)?)?)
 }
 
+/// A file that cannot be read means that everybody logs in again.
 fn read_sessions(file: &Path) -> HashMap<Fingerprint, i64> {
     let rows = session_rows(file).unwrap_or_default();
     rows.into_iter()
