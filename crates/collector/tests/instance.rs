@@ -280,6 +280,9 @@ fn l23_every_change_of_the_file_counts_within_seconds_and_is_told_once() {
     fs::File::open(&backup).unwrap().set_modified(old).unwrap();
     fs::rename(&backup, &file).unwrap();
     becomes(&home, "profile_basetime", "1");
+    let log = home.log();
+    let again = "configuration changed; in force now: profile_basetime\n";
+    assert_eq!(log.matches(again).count(), 2, "{log}");
 
     // A removed key, and then a removed file: back to the defaults, in the tracer too.
     home.conf("app_name=shop\nprofile_step_max_count=5\n");

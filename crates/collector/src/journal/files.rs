@@ -4,8 +4,8 @@
 //! lines, so it may be renamed at any moment, which happens once a day.
 
 use super::text::date;
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub(super) const DAY_MS: u64 = 86_400_000;
@@ -43,7 +43,16 @@ impl Folder {
         if !self.daily {
             start_anew_if_full(&path);
         }
+        // Somebody may have removed the whole directory.
+        let _mostly_there = DirBuilder::new().mode(0o750).create(&self.path);
         open(&path)
+    }
+
+    /// Whether this is still the file that [`Self::open_boot`] of that moment would open.
+    pub(super) fn is_boot(&self, file: &File, now_ms: u64) -> bool {
+        let id = |meta: &Metadata| (meta.dev(), meta.ino());
+        let there = regular(&self.boot(now_ms));
+        there.is_some_and(|there| file.metadata().is_ok_and(|own| id(&own) == id(&there)))
     }
 
     pub(super) fn open_hook(&self) -> Option<File> {

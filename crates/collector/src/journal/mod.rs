@@ -22,6 +22,8 @@ const QUIET_MS: u64 = 60_000;
 const MAX_ALIKE: u32 = 20;
 /// Shapes that are remembered for that.
 const MAX_SHAPES: usize = 256;
+/// So often is looked whether the file still is the one that its name leads to.
+const LOOK_MS: u64 = 1_000;
 
 /// Writes log lines; clones write to the same file.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ struct Inner {
     who: String,
     day: u64,
     file: Option<File>,
+    /// When `file` was found at its name.
+    looked_ms: u64,
     bytes: u64,
     seen: HashMap<String, Shape>,
     failed: u64,
@@ -70,6 +74,7 @@ impl Journal {
             who: format!("{} {who}", crate::host_name()),
             day: 0,
             file: None,
+            looked_ms: 0,
             bytes: 0,
             seen: HashMap::new(),
             failed: 0,
@@ -138,6 +143,11 @@ impl Journal {
         self.locked().line(text, now_ms());
     }
 
+    /// One event that is news every time, whatever was written before: somebody did something.
+    pub fn news(&self, text: &str) {
+        self.locked().put(text, 0, now_ms());
+    }
+
     /// A line of the tracers' log, for what people look for there.
     pub fn hook_line(&self, text: &str) {
         let mut inner = self.locked();
@@ -166,9 +176,12 @@ fn now_ms() -> u64 {
 
 impl Inner {
     fn line(&mut self, text: &str, now_ms: u64) {
-        let Some(repeated) = self.is_due(text, now_ms) else {
-            return;
-        };
+        if let Some(repeated) = self.is_due(text, now_ms) {
+            self.put(text, repeated, now_ms);
+        }
+    }
+
+    fn put(&mut self, text: &str, repeated: u64, now_ms: u64) {
         let mut line = self.formatted(text, now_ms);
         if repeated > 0 {
             line.pop();
@@ -221,12 +234,14 @@ impl Inner {
 
     fn write(&mut self, line: &str, now_ms: u64) -> Option<()> {
         let day = now_ms / DAY_MS;
+        self.let_go_of_a_removed_file(now_ms);
         let folder = self.folder.as_ref()?;
         let is_full = self.bytes >= MAX_FILE_BYTES;
         if self.file.is_none() || (folder.daily && self.day != day) || (!folder.daily && is_full) {
             let file = folder.open_boot(now_ms)?;
             self.bytes = file.metadata().ok()?.len();
             self.file = Some(file);
+            self.looked_ms = now_ms;
             self.day = day;
             folder.tidy(now_ms);
         }
@@ -235,6 +250,20 @@ impl Inner {
         }
         self.bytes += line.len() as u64;
         self.file.as_mut()?.write_all(line.as_bytes()).ok()
+    }
+
+    /// Logs are removed and moved under running programs; what comes later belongs where people look for it.
+    fn let_go_of_a_removed_file(&mut self, now_ms: u64) {
+        let (Some(file), Some(folder)) = (&self.file, &self.folder) else {
+            return;
+        };
+        if now_ms.abs_diff(self.looked_ms) < LOOK_MS {
+            return;
+        }
+        self.looked_ms = now_ms;
+        if !folder.is_boot(file, self.day * DAY_MS) {
+            self.file = None;
+        }
     }
 }
 
@@ -282,6 +311,39 @@ mod tests {
         let text = written(directory.path());
         assert_eq!(text.lines().count(), MAX_ALIKE as usize + 1);
         assert!(text.ends_with("something else\n"));
+    }
+
+    #[test]
+    fn what_somebody_did_twice_is_two_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::over(Some(directory.path().into()), "test");
+        for _ in 0..2 {
+            journal.news("configuration changed");
+        }
+        let file = fs::read_dir(directory.path()).unwrap().next().unwrap();
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        assert_eq!(text.matches("configuration changed").count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_somebody_removed_or_replaced_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("whatap-boot-20240229.log");
+        let journal = Journal::over(Some(directory.path().into()), "test");
+        let mut inner = journal.locked();
+        inner.line("one", NOON);
+        fs::remove_file(&path).unwrap();
+        inner.line("two", NOON + LOOK_MS);
+        assert!(written(directory.path()).ends_with("two\n"));
+        fs::rename(&path, directory.path().join("aside")).unwrap();
+        inner.line("three", NOON + 2 * LOOK_MS);
+        assert!(written(directory.path()).ends_with("three\n"));
+        assert!(!written(directory.path()).contains("two"));
+        inner.line("four", NOON + 3 * LOOK_MS);
+        assert_eq!(written(directory.path()).lines().count(), 2);
+        fs::remove_dir_all(directory.path()).unwrap();
+        inner.line("five", NOON + 4 * LOOK_MS);
+        assert!(written(directory.path()).ends_with("five\n"));
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl Collector {
         }
         self.keep_journal();
         for line in renewed.iter().filter_map(Renewed::line) {
-            self.journal.line(&line);
+            self.journal.news(&line);
         }
         for finding in renewed.iter().flat_map(|one| &one.findings) {
             self.journal.line(finding);
