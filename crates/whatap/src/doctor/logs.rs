@@ -44,7 +44,6 @@ const KNOWN: &[Known] = &[
     lasting("CONF FILE ERROR", Say::LogConfFile),
     lasting("CONF READ ERROR", Say::LogConfRead),
     passing("does not know this licence", Say::LogLicence),
-    passing("license or whatap.server.host", Say::LogLicence),
     passing(
         "does not know the licence that it claims",
         Say::LogFalseServer,
@@ -161,6 +160,17 @@ mod tests {
         assert!(faults(&format!("{refused}\n{connected}\n")).is_empty());
         let again = faults(&format!("{connected}\nold {refused}\nnew {refused}\n"));
         assert_eq!(again, [(format!("new {refused}"), Say::FixServerRefused)]);
+        for (line, fix) in [
+            ("connection refused; trying on", Say::FixServerRefused),
+            ("the name does not resolve; trying on", Say::LogUnresolved),
+            ("no answer in time; trying on", Say::FixServerSilent),
+            ("is no whatap-server: x", Say::LogFalseServer),
+            ("does not know this licence", Say::LogLicence),
+        ] {
+            // The log adds what run-books search for to each of them.
+            let line = format!("uplink: s:1 {line} [check license or whatap.server.host]");
+            assert_eq!(faults(&line), [(line.clone(), fix)]);
+        }
         let lasting = faults(&format!("{lost}\n{connected}\n"));
         assert_eq!(lasting, [(lost.to_owned(), Say::LogAborted)]);
     }
