@@ -31,6 +31,7 @@ pub struct Process {
     name = "whatap-server",
     version,
     about = "Takes in what agents send, stores it, and shows it",
+    after_help = "Alone on the command line, --completions SHELL prints completions and --man the manual page.",
     max_term_width = 100,
     args_override_self = true
 )]

@@ -9,6 +9,7 @@ use whatap_collector::ensure::{self, Plan};
 use whatap_collector::watch::STAYS;
 use whatap_conf::{Env, Launch};
 
+use crate::home::Problem;
 use crate::usage::{complain, parse, tell};
 use crate::{control, home};
 
@@ -63,13 +64,12 @@ fn start(arguments: &Arguments) -> Result<String, String> {
     if !options.is_on() {
         return Err("enabled=false: nothing is started".into());
     }
-    if let Some(line) = home::worst_in_one_line(&options.findings) {
+    if let Some(line) = home::worst_in_one_line(options.findings.iter().map(Problem::from)) {
         complain(PROGRAM, &line);
     }
     home::make_sure(&options.files)?;
     options.set_default_name("batch");
-    let program =
-        home::sibling("whatap_python").ok_or("whatap_python is not installed beside it")?;
+    let program = home::collector()?;
     let mut launch = Launch::new();
     options.files.describe(&mut launch);
     options.describe(&mut launch);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use whatap_conf::{Env, Files, Finding, HomeFrom, Resolved, Severity, resolve};
 
+use crate::executable;
+
 /// Finds the home and resolves all options for it.
 pub fn open(cli_home: Option<&Path>, env: &Env, overrides: &[(String, String)]) -> Resolved {
     let cwd = working_directory();
@@ -49,7 +51,7 @@ pub fn is_usable(files: &Files) -> Result<(), String> {
     // The launch hands it on as text.
     if files.home.to_str().is_none() {
         let home = files.home.display();
-        return Err(format!("home {home}: its name is not UTF-8; not traced"));
+        return Err(format!("home {home}: its name is not UTF-8"));
     }
     if files.from == HomeFrom::Default || files.home.is_dir() {
         return Ok(());
@@ -59,7 +61,7 @@ pub fn is_usable(files: &Files) -> Result<(), String> {
     } else {
         "does not exist"
     };
-    Err(format!("home {} {what}; not traced", files.home.display()))
+    Err(format!("home {} {what}", files.home.display()))
 }
 
 /// Makes the home if nobody named it, because then nobody was asked to make it; a home that somebody named must be there.
@@ -90,16 +92,56 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// The worst finding in one line, and how many more there are.
-pub fn worst_in_one_line(findings: &[Finding]) -> Option<String> {
-    let matter = findings.iter().filter(|f| f.severity >= Severity::Warning);
-    let count = matter.clone().count();
+/// Something that is wrong, in one line.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub severity: Severity,
+    pub line: String,
+}
+
+impl Problem {
+    pub fn error(line: String) -> Self {
+        let severity = Severity::Error;
+        Self { severity, line }
+    }
+
+    pub fn warning(line: String) -> Self {
+        let severity = Severity::Warning;
+        Self { severity, line }
+    }
+}
+
+impl From<&Finding> for Problem {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            severity: finding.severity,
+            line: finding.to_string(),
+        }
+    }
+}
+
+/// The worst problem in one line, and how many more there are.
+pub fn worst_in_one_line(problems: impl IntoIterator<Item = Problem>) -> Option<String> {
+    let problems = problems.into_iter();
+    let matter: Vec<Problem> = problems
+        .filter(|problem| problem.severity >= Severity::Warning)
+        .collect();
     // The first of the worst kind, as a reader of the file meets it.
-    let worst = matter.rev().max_by_key(|f| f.severity)?;
-    Some(match count {
-        1 => worst.to_string(),
-        n => format!("{worst} (and {} more: whatap-doctor lists them)", n - 1),
+    let worst = matter.iter().rev().max_by_key(|problem| problem.severity)?;
+    let line = &worst.line;
+    Some(match matter.len() {
+        1 => line.clone(),
+        n => format!("{line} (and {} more: whatap-doctor lists them)", n - 1),
     })
+}
+
+/// The collector's program, if it can be executed.
+pub fn collector() -> Result<PathBuf, String> {
+    let program = sibling("whatap_python").ok_or("whatap_python is not installed beside it")?;
+    match executable::obstacle(&program) {
+        None => Ok(program),
+        Some(why) => Err(format!("{} cannot be executed: {why}", program.display())),
+    }
 }
 
 /// The directory of the running program's siblings.
@@ -128,6 +170,8 @@ mod tests {
 
     #[test]
     fn the_first_of_the_worst_is_shown_and_notes_are_not() {
+        let worst_in_one_line =
+            |findings: &[Finding]| worst_in_one_line(findings.iter().map(Problem::from));
         assert_eq!(worst_in_one_line(&[finding(Severity::Note, 1)]), None);
         assert_eq!(
             worst_in_one_line(&[finding(Severity::Warning, 1)]).as_deref(),

@@ -9,12 +9,20 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, eaccess, execve};
 
+use crate::prefix;
+
 /// A command that can be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub path: PathBuf,
     /// With the name as it was typed first.
     pub argv: Vec<OsString>,
+}
+
+/// What Python is told to run.
+enum Subject<'a> {
+    Module(&'a OsStr),
+    Script(&'a OsStr),
 }
 
 /// Why a command cannot be started.
@@ -142,6 +150,19 @@ impl Program {
         Self::find(&argv, path).ok()
     }
 
+    /// A Python behind `env`, `nice` and their like that is told to ignore what we put into its environment.
+    pub fn hidden_python(&self, path: Option<&OsStr>) -> Option<char> {
+        let inner = prefix::behind(&self.argv);
+        if inner.has_launcher {
+            // That one will say so.
+            return None;
+        }
+        let found = Self::find(inner.command, path).ok();
+        let program = found.filter(|_| inner.command.len() < self.argv.len());
+        let program = program.as_ref().unwrap_or(self);
+        program.as_started(path).python_flag_that_hides_us()
+    }
+
     /// Flags that make Python ignore what we put into its environment.
     pub fn python_flag_that_hides_us(&self) -> Option<char> {
         if !is_python(self.path.file_name()?)
@@ -170,25 +191,45 @@ impl Program {
 
     /// A name for the application that the command starts: a Python script's or module's, else the command's own.
     pub fn application(&self) -> String {
-        let own = stem(self.path.as_os_str());
+        match self.subject() {
+            Some(Subject::Module(module)) => module.to_string_lossy().into_owned(),
+            Some(Subject::Script(script)) => stem(script),
+            None => stem(self.path.as_os_str()),
+        }
+    }
+
+    /// The file that Python is told to run.
+    pub fn script(&self) -> Option<&OsStr> {
+        match self.subject()? {
+            Subject::Script(script) => Some(script),
+            Subject::Module(_) => None,
+        }
+    }
+
+    /// What Python is told to run.
+    fn subject(&self) -> Option<Subject<'_>> {
         if !self.path.file_name().is_some_and(is_python) {
-            return own;
+            return None;
         }
         let mut arguments = self.argv.iter().skip(1);
         while let Some(argument) = arguments.next() {
-            match argument.to_str() {
-                Some("-m") => {
-                    return arguments
-                        .next()
-                        .map_or(own, |m| m.to_string_lossy().into_owned());
-                }
-                Some("-W" | "-X") => drop(arguments.next()),
-                Some("-c" | "-") => return own,
-                Some(flag) if flag.starts_with('-') => {}
-                _ => return stem(argument),
+            let Some(letters) = argument.to_str().and_then(|word| word.strip_prefix('-')) else {
+                return Some(Subject::Script(argument));
+            };
+            // These take the rest of their word or the next one.
+            let value = letters.find(['c', 'm', 'W', 'X']).unwrap_or(letters.len());
+            let is_last = value + 1 == letters.len();
+            match letters.get(value..=value) {
+                _ if letters.is_empty() => return None,
+                _ if letters.starts_with('-') => {}
+                Some("c") => return None,
+                Some("m") if is_last => return arguments.next().map(|m| Subject::Module(m)),
+                Some("m") => return Some(Subject::Module(OsStr::new(&letters[value + 1..]))),
+                Some(_) if is_last => drop(arguments.next()),
+                _ => {}
             }
         }
-        own
+        None
     }
 }
 
@@ -352,6 +393,25 @@ mod tests {
     }
 
     #[test]
+    fn flags_behind_other_programs_are_seen_too() {
+        let temp = tempfile::tempdir().unwrap();
+        for name in ["env", "nice", "whatap-start-agent", "python3"] {
+            make(temp.path(), name, 0o755);
+        }
+        let path = temp.path().as_os_str();
+        let flag = |command: &str| {
+            let program = Program::find(&words(command), Some(path)).unwrap();
+            program.hidden_python(Some(path))
+        };
+        assert_eq!(flag("python3 -E app.py"), Some('E'));
+        assert_eq!(flag("env A=1 python3 -E app.py"), Some('E'));
+        assert_eq!(flag("nice -n 5 env python3 -I x.py"), Some('I'));
+        assert_eq!(flag("env python3 app.py -E"), None);
+        assert_eq!(flag("env nosuch -E"), None);
+        assert_eq!(flag("whatap-start-agent python3 -E x"), None);
+    }
+
+    #[test]
     fn an_application_is_named_after_its_script() {
         let name = |command: &str| {
             let argv = words(command);
@@ -365,5 +425,12 @@ mod tests {
         assert_eq!(name("python3 -u /srv/jobs/nightly.py x"), "nightly");
         assert_eq!(name("python -m http.server"), "http.server");
         assert_eq!(name("python -c pass"), "python");
+        assert_eq!(name("python -uc pass"), "python");
+        assert_eq!(
+            name("python -W error -Werror -um http.server"),
+            "http.server"
+        );
+        assert_eq!(name("python -mjob x"), "job");
+        assert_eq!(name("python - x"), "python");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// A word as a shell reads it back.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -12,12 +12,12 @@ pub(super) fn quoted(word: &str) -> String {
     }
 }
 
-pub(super) fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
 /// A command that only root may run, as we have to type it.
-pub(super) fn as_root(command: &str) -> String {
+pub(crate) fn as_root(command: &str) -> String {
     if nix::unistd::geteuid().is_root() {
         command.to_owned()
     } else {
@@ -26,7 +26,7 @@ pub(super) fn as_root(command: &str) -> String {
 }
 
 /// The user's name, or the number where it has none.
-pub(super) fn user(uid: u32) -> String {
+pub(crate) fn user(uid: u32) -> String {
     let found = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
     found
         .ok()
@@ -35,7 +35,7 @@ pub(super) fn user(uid: u32) -> String {
 }
 
 /// The user as `chown` and `install` take it.
-pub(super) fn owner(uid: u32) -> String {
+pub(crate) fn owner(uid: u32) -> String {
     user(uid).trim_start_matches('#').to_owned()
 }
 

@@ -17,7 +17,7 @@ use whatap_wire::Message;
 use crate::batch;
 use crate::control::{self, Instance};
 use crate::home::{reason, working_directory};
-use crate::usage::{complain, parse, tell};
+use crate::usage::{complain, parse, tell, whole_number};
 
 const PROGRAM: &str = "whatap-stop-agent";
 
@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["home", "batch"])]
     all: bool,
     /// How long it may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = whole_number(0..=3600))]
     timeout: u64,
     /// Kill it if it has not ended by then
     #[arg(long)]

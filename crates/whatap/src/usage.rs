@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -29,7 +30,10 @@ pub fn parse<P: Parser>(
             }
         });
     }
-    P::try_parse_from(args).map_err(|error| match error.kind() {
+    let command = P::command().after_help(GENERATED);
+    let parsed = command.try_get_matches_from(args);
+    let parsed = parsed.and_then(|found| P::from_arg_matches(&found));
+    parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             print(program, &error.to_string(), ExitCode::SUCCESS)
         }
@@ -39,6 +43,10 @@ pub fn parse<P: Parser>(
         }
     })
 }
+
+/// What the help says of them.
+pub const GENERATED: &str =
+    "Alone on the command line, --completions SHELL prints completions and --man the manual page.";
 
 /// Completions or the manual page, if that is what the command line asks for.
 pub fn generated(
@@ -78,6 +86,17 @@ fn completions(
         .map_err(|_| format!("--completions {shell}: not one of {SHELLS}"))?;
     clap_complete::generate(known, &mut command, program, text);
     Ok(())
+}
+
+/// Reads a whole number within these limits.
+pub fn whole_number(
+    limits: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| limits.contains(number));
+        let (least, most) = (limits.start(), limits.end());
+        number.ok_or_else(|| format!("not a whole number from {least} to {most}"))
+    }
 }
 
 /// Writes to stdout what was asked for: the status, or another one if it could not be written. A reader that has gone is no reason

@@ -535,6 +535,7 @@ fn the_udp_port_is_looked_at_only_when_it_is_asked_for() {
 fn commands_that_would_not_be_traced_are_recognised() {
     let scene = scene()
         .file("no_site.ini", 0o644, "[uwsgi]\nno-site = true\n")
+        .file("x.py", 0o644, "")
         .file("bin/uwsgi", 0o755, "#!/bin/sh\n")
         .file("bin/python3.2", 0o755, "#!/bin/sh\n")
         .file("bin/sudo", 0o755, "#!/bin/sh\n");
@@ -549,6 +550,15 @@ fn commands_that_would_not_be_traced_are_recognised() {
         ("python3 -E x.py", "python_flag", 1),
         ("python3 -uI -m app", "python_flag", 1),
         ("env -i python3 x.py", "command_environment", 1),
+        ("nice -n 5 env -i python3 x.py", "command_environment", 1),
+        ("env A=1 nice python3 -I x.py", "python_flag", 1),
+        (
+            "whatap-start-agent whatap-start-agent nosuch",
+            "command_cannot_start",
+            2,
+        ),
+        ("python3 nosuchfile.py", "command_cannot_start", 2),
+        ("uwsgi --ini /nonexistent.ini", "command_cannot_start", 2),
         ("sudo python3 x.py", "command_environment", 1),
         ("uwsgi --ini no_site.ini", "uwsgi_obstacle", 1),
         ("python3.2 x.py", "python_old", 2),

@@ -314,6 +314,49 @@ fn a_collector_that_is_not_installed_costs_one_line() {
 }
 
 #[test]
+fn a_collector_that_cannot_be_executed_costs_one_line_and_is_a_failure() {
+    let scene = Scene::new().env("PATH", "/usr/bin:/bin");
+    let beside = scene.root().join("bin");
+    fs::create_dir(&beside).unwrap();
+    for name in ["whatap-start-agent", "whatap-doctor"] {
+        fs::copy(program(name), beside.join(name)).unwrap();
+    }
+    let collector = beside.join("whatap_python");
+    for (bytes, mode, why) in [
+        (&b"garbage"[..], 0o755, "not a program"),
+        (b"#!/bin/sh\n", 0o644, "permission denied"),
+    ] {
+        fs::write(&collector, bytes).unwrap();
+        fs::set_permissions(&collector, fs::Permissions::from_mode(mode)).unwrap();
+        let path = |name: &str| beside.join(name).display().to_string();
+        let launcher = path("whatap-start-agent");
+        let seen = scene.run(&[&launcher, "sh", "-c", "echo ran $WHATAP_LAUNCH; exit 7"]);
+        let about = format!("cannot be executed: {why}; not traced");
+        seen.status(7).stdout("ran\n").complains(&[&about]);
+        let seen = scene.run(&[&path("whatap-doctor")]).status(2);
+        assert!(
+            seen.stdout.contains("whatap_python cannot be"),
+            "{}",
+            seen.stdout
+        );
+    }
+}
+
+#[test]
+fn however_much_is_wrong_it_is_one_line_with_the_gravest() {
+    let scene = Scene::new().conf("license=bad\nwhatap.server.host=127.0.0.1\nlisence=x\n");
+    fs::set_permissions(scene.home(), fs::Permissions::from_mode(0o777)).unwrap();
+    scene
+        .start(&["python3", "-E", "-c", "print(1)"])
+        .status(0)
+        .stdout("1\n")
+        .complains(&[
+            "it will not be traced (and ",
+            " more: whatap-doctor lists them)",
+        ]);
+}
+
+#[test]
 fn a_program_of_a_stranger_with_our_name_disturbs_nobody() {
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -340,12 +383,20 @@ fn a_dry_run_says_what_and_why_and_does_nothing() {
     let scene = Scene::new().conf("app_name=shop\nodd=1\n");
     let home = scene.home();
     let seen = scene
-        .start(&["--dry-run", "--set", "trace_cpu=on", "sh", "-c", "exit 7"])
+        .start(&[
+            "--dry-run",
+            "--set",
+            "trace_cpu=on",
+            "sh",
+            "-c",
+            "exit 7",
+            "",
+        ])
         .status(0)
         .stderr("");
     for line in [
         "program=/",
-        "command=sh -c exit 7",
+        "command=sh -c 'exit 7' ''",
         &format!("home={} (from WHATAP_HOME)", home.display()),
         &format!("config={}/whatap.conf", home.display()),
         "finding=",
@@ -383,7 +434,7 @@ fn a_dry_run_says_what_and_why_and_does_nothing() {
 fn the_banner_is_for_those_who_ask_for_it() {
     let scene = Scene::new();
     let home = scene.home().display().to_string();
-    for (flags, variable) in [(&["--banner"][..], "0"), (&[], "1")] {
+    for (flags, variable) in [(&["--banner"][..], "0"), (&[], "1"), (&[], "yes")] {
         let mut words = vec!["whatap-start-agent"];
         words.extend(flags);
         words.extend(["echo", "x"]);

@@ -44,6 +44,10 @@ fn l03_a_command_that_cannot_be_found_is_127_and_starts_nothing() {
         .stdout("")
         .complains(&["whatap-start-agent: nosuch: not found"]);
     scene
+        .start(&[""])
+        .status(127)
+        .complains(&["whatap-start-agent: '': not found"]);
+    scene
         .start(&["/no/such"])
         .status(127)
         .stdout("")

@@ -52,6 +52,8 @@ fn every_program_gives_completions_and_a_manual_page() {
             let text = seen.stderr("").stdout;
             assert!(text.contains(option), "{program} {shell}: {text}");
         }
+        let help = scene.run(&[program, "--help"]).status(0).stdout;
+        assert!(help.contains("--completions SHELL prints"), "{help}");
         let page = scene.run(&[program, "--man"]).status(0).stderr("").stdout;
         assert!(page.contains(&format!(".TH {program} 1")), "{page}");
         assert!(page.contains(&option.replace('-', "\\-")), "{page}");
@@ -112,10 +114,24 @@ fn without_a_batch_home_the_ordinary_one_counts() {
 fn a_batch_agent_that_cannot_start_says_why() {
     let scene = Scene::new().env("WHATAP_HOME_BATCH", "/nonexistent/home");
     let seen = scene.run(&["whatap-start-batch-agent"]).status(1);
-    seen.complains(&["whatap-start-batch-agent", "/nonexistent/home"]);
+    seen.stderr("whatap-start-batch-agent: home /nonexistent/home does not exist\n");
     let scene = Scene::new().conf("enabled=false\n");
     let seen = scene.run(&["whatap-start-batch-agent"]).status(1);
     seen.complains(&["enabled=false"]);
+}
+
+#[test]
+fn seconds_are_whole_numbers_and_the_limits_are_told() {
+    let scene = Scene::new();
+    for (words, limits) in [
+        (["whatap-stop-agent", "--timeout", "0.5"], "from 0 to 3600"),
+        (["whatap-stop-agent", "--timeout", "3601"], "from 0 to 3600"),
+        (["whatap-doctor", "--live", "0"], "from 1 to 600"),
+    ] {
+        scene
+            .run(&words)
+            .complains(&[words[2], "whole number", limits]);
+    }
 }
 
 #[test]

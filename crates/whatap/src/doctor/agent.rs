@@ -8,10 +8,10 @@ use whatap_wire::Message;
 
 use super::Examination;
 use super::report::Fix;
-use super::shell;
 use super::words::Say;
 use crate::control::{self, Instance};
 use crate::home::reason;
+use crate::shell;
 
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 

@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 use super::Examination;
 use super::python::{Python, Support};
 use super::report::Fix;
-use super::shell;
 use super::uwsgi;
 use super::words::Say;
-use crate::program::Program;
+use crate::prefix;
+use crate::program::{CannotStart, Program};
 
 impl Examination {
     /// The interpreter that the command runs in, if there is one.
     pub(super) fn command(&mut self, command: &[OsString]) -> Option<PathBuf> {
-        let command = without_launcher(command);
         let name = command.first()?.to_string_lossy().into_owned();
         let path = std::env::var_os("PATH");
-        let inner = behind_env(command);
+        let inner = prefix::behind(command);
         if let Some(word) = inner.obstacle {
             let words = Say::CommandEnvironment.with([&name, &word]);
             self.findings
@@ -28,15 +27,21 @@ impl Examination {
             Err(why) => {
                 let name = inner.command.first().cloned().unwrap_or_default();
                 let words = Say::CommandCannotStart.with([&name.display(), &why]);
-                self.findings.failure("command", words, None);
+                self.findings
+                    .failure("command", words, Say::FixCommand.fix());
                 return None;
             }
         };
         let python = Python::of(&program, path.as_deref());
         let shown = program.path.display();
         let server = server_of(&program);
-        match (&python, server.as_deref()) {
-            (None, None | Some("gunicorn" | "celery" | "uvicorn")) => {
+        match (missing_file(&program), &python, server.as_deref()) {
+            (Some(file), ..) => {
+                let words = Say::CommandCannotStart.with([&file, &CannotStart::NotFound]);
+                self.findings
+                    .failure("command", words, Say::FixCommand.fix());
+            }
+            (None, None, None | Some("gunicorn" | "celery" | "uvicorn")) => {
                 self.findings
                     .good("command", Say::CommandOther.with([&shown]));
             }
@@ -117,60 +122,14 @@ impl Examination {
     }
 }
 
-fn without_launcher(command: &[OsString]) -> &[OsString] {
-    match command.split_first() {
-        Some((first, rest)) if stem(first) == "whatap-start-agent" => {
-            let own = |word: &&OsString| word.to_string_lossy().starts_with("--");
-            &rest[rest.iter().take_while(own).count()..]
-        }
-        _ => command,
-    }
-}
-
-/// A command without the `env` in front of it.
-struct Inner<'a> {
-    command: &'a [OsString],
-    /// What takes our variables away.
-    obstacle: Option<String>,
-}
-
-fn behind_env(command: &[OsString]) -> Inner<'_> {
-    let mut inner = Inner {
-        command,
-        obstacle: None,
+/// What the program is told to read, and is not there.
+fn missing_file(program: &Program) -> Option<String> {
+    let named = match stem(program.path.as_os_str()).as_str() {
+        "uwsgi" | "pyuwsgi" => uwsgi::ini_files(&program.argv),
+        _ => program.script().into_iter().map(PathBuf::from).collect(),
     };
-    let name = command.first().map(|word| stem(word)).unwrap_or_default();
-    if name == "sudo" || name == "su" {
-        inner.obstacle = Some(name);
-        return inner;
-    }
-    if name != "env" {
-        return inner;
-    }
-    let mut at = 1;
-    while let Some(word) = command.get(at) {
-        let word = word.to_string_lossy();
-        match word.as_ref() {
-            "-i" | "-" | "--ignore-environment" => inner.obstacle = Some(word.into_owned()),
-            "-u" | "-C" => {
-                let name = command.get(at + 1).map(|word| word.to_string_lossy());
-                if word == "-u" && name.as_deref().is_some_and(is_needed) {
-                    inner.obstacle = name.map(|name| format!("-u {name}"));
-                }
-                at += 1;
-            }
-            text if text.starts_with("PYTHONPATH=") => inner.obstacle = Some(shell::quoted(text)),
-            text if text.starts_with('-') || text.contains('=') => {}
-            _ => break,
-        }
-        at += 1;
-    }
-    inner.command = command.get(at..).unwrap_or_default();
-    inner
-}
-
-fn is_needed(variable: &str) -> bool {
-    matches!(variable, "PYTHONPATH" | "WHATAP_LAUNCH")
+    let missing = named.into_iter().find(|file| !file.exists());
+    missing.map(|file| file.display().to_string())
 }
 
 /// The server that the program is, or that `python -m` starts.
@@ -195,42 +154,4 @@ fn server_of(program: &Program) -> Option<String> {
 fn stem(word: &OsStr) -> String {
     let stem = Path::new(word).file_stem().unwrap_or(word);
     stem.to_string_lossy().into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(line: &str) -> (String, Option<String>) {
-        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let inner = behind_env(without_launcher(&words));
-        let command: Vec<_> = inner
-            .command
-            .iter()
-            .map(|word| word.to_string_lossy())
-            .collect();
-        (command.join(" "), inner.obstacle)
-    }
-
-    #[test]
-    fn what_stands_in_front_of_the_program_is_looked_through() {
-        let is = |command: &str, obstacle: Option<&str>| {
-            (command.to_owned(), obstacle.map(str::to_owned))
-        };
-        assert_eq!(seen("env A=1 gunicorn app"), is("gunicorn app", None));
-        assert_eq!(seen("env -i A=1 gunicorn"), is("gunicorn", Some("-i")));
-        assert_eq!(
-            seen("env -u PYTHONPATH python x"),
-            is("python x", Some("-u PYTHONPATH"))
-        );
-        assert_eq!(
-            seen("env PYTHONPATH=/x python"),
-            is("python", Some("PYTHONPATH=/x"))
-        );
-        assert_eq!(
-            seen("whatap-start-agent --banner python x"),
-            is("python x", None)
-        );
-        assert_eq!(seen("sudo python x"), is("sudo python x", Some("sudo")));
-    }
 }

@@ -10,8 +10,8 @@ use whatap_wire::licence::Licence;
 
 use super::Examination;
 use super::report::{EffectiveOption, Fix, Running, State};
-use super::shell;
 use super::words::Say;
+use crate::shell;
 
 const LICENCE_KEYS: [&str; 2] = ["license", "accesskey"];
 

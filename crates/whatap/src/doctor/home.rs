@@ -10,9 +10,9 @@ use whatap_conf::HomeFrom;
 
 use super::Examination;
 use super::report::Fix;
-use super::shell;
 use super::words::{Say, Words};
 use crate::home::reason;
+use crate::shell;
 use crate::trust;
 
 impl Examination {

@@ -7,10 +7,10 @@ use whatap_conf::VERSION;
 use whatap_wire::Message;
 
 use super::report::Fix;
-use super::shell;
 use super::words::Say;
 use super::{Examination, PROGRAM};
-use crate::{bootstrap, home};
+use crate::shell;
+use crate::{bootstrap, executable, home};
 
 /// Files of other versions in a home, which nothing of ours reads.
 const LEFT_BEHIND: [&str; 6] = [
@@ -41,8 +41,12 @@ impl Examination {
             }
         }
         for program in ["whatap-start-agent", "whatap_python", "whatap-server"] {
-            if home::sibling(program).is_none() {
-                let words = Say::ProgramMissing.with([&program, &PROGRAM]);
+            let words = match home::sibling(program) {
+                None => Some(Say::ProgramMissing.with([&program, &PROGRAM])),
+                Some(found) => executable::obstacle(&found)
+                    .map(|why| Say::ProgramUnusable.with([&found.display(), &why])),
+            };
+            if let Some(words) = words {
                 let fix = Say::FixInstallAgain.fix();
                 match program {
                     "whatap-server" => self.findings.warning("programs", words, fix),

@@ -141,7 +141,12 @@ const LINES: &[(&str, &str)] = &[
         "{} asks to send later ({}); trying on",
         "{} 서버가 나중에 보내라고 합니다 ({}). 계속 시도합니다",
     ),
-    // The command, and the system's reasons.
+    // Our programs, the command, and the system's reasons.
+    (
+        "built for another machine",
+        "다른 종류의 컴퓨터용 프로그램입니다",
+    ),
+    ("not a program", "프로그램이 아닙니다"),
     (
         "permission denied: it is not executable",
         "실행 권한이 없습니다",

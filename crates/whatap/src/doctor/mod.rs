@@ -14,7 +14,6 @@ mod logs;
 mod python;
 mod report;
 mod server;
-mod shell;
 mod uwsgi;
 mod words;
 
@@ -26,7 +25,7 @@ use std::time::Duration;
 use clap::Parser;
 use whatap_conf::{Env, Resolved};
 
-use crate::usage::{parse, print};
+use crate::usage::{parse, print, whole_number};
 use report::{Findings, Report};
 use words::Language;
 
@@ -46,7 +45,7 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Send one test transaction all the way to the server and wait so long for its acknowledgement
-    #[arg(long, value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, value_name = "SEC", value_parser = whole_number(1..=600))]
     live: Option<u64>,
     /// Look for what an upgrade of the package may have left behind
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The setting that keeps the tracer out, from the command line or the ini files that it names.
 pub(super) fn obstacle(argv: &[OsString]) -> Option<&'static str> {
@@ -13,15 +13,7 @@ pub(super) fn obstacle(argv: &[OsString]) -> Option<&'static str> {
         .collect();
     let of_command = words.iter().filter_map(|word| word.strip_prefix("--"));
     let mut settings: Vec<String> = of_command.map(str::to_owned).collect();
-    for (at, word) in words.iter().enumerate() {
-        let file = match word.split_once('=') {
-            Some(("--ini", file)) => Some(file),
-            None if *word == "--ini" => words.get(at + 1).copied(),
-            _ if word.ends_with(".ini") => Some(*word),
-            _ => None,
-        };
-        settings.extend(file.map(Path::new).map(read).unwrap_or_default());
-    }
+    settings.extend(ini_files(argv).iter().flat_map(|file| read(file)));
     settings.iter().find_map(|setting| {
         let (name, value) = setting.split_once('=').unwrap_or((setting, "true"));
         let is_on = !matches!(value.trim(), "false" | "0" | "no");
@@ -32,6 +24,21 @@ pub(super) fn obstacle(argv: &[OsString]) -> Option<&'static str> {
             _ => None,
         }
     })
+}
+
+/// The ini files that the command line names.
+pub(super) fn ini_files(argv: &[OsString]) -> Vec<PathBuf> {
+    let words: Vec<&str> = argv.iter().filter_map(|word| word.to_str()).collect();
+    let named = words
+        .iter()
+        .skip(1)
+        .map(|word| word.trim_start_matches("--ini="));
+    // Behind a colon is a section of the file; or it is an address, which uWSGI fetches itself.
+    let files = named.map(|word| word.split_once(':').map_or(word, |(file, _)| file));
+    files
+        .filter(|file| file.ends_with(".ini") && !file.contains('='))
+        .map(PathBuf::from)
+        .collect()
 }
 
 fn read(ini: &Path) -> Vec<String> {
@@ -67,5 +74,12 @@ mod tests {
             Some("env")
         );
         assert_eq!(found("--no-site", ""), Some("no-site"));
+        let files = |line: &str| {
+            let argv: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            ini_files(&argv)
+        };
+        assert_eq!(files("uwsgi --ini a.ini"), [Path::new("a.ini")]);
+        assert_eq!(files("uwsgi b.ini:dev --ini=c.ini").len(), 2);
+        assert!(files("uwsgi --ini http://h/x.ini --http :8080 --x=y.ini").is_empty());
     }
 }

@@ -159,6 +159,7 @@ catalogue! {
     TracerNowhere: "there is no place for the tracer: {0}", "트레이서를 둘 위치가 없습니다: {0}";
     FixTracer: "make one of the cache directories writable for this user, or install the package with pip", "캐시 디렉터리 중 하나를 이 사용자가 쓸 수 있게 하거나 pip으로 패키지를 설치하세요";
     ProgramMissing: "{0} is not installed beside {1}", "{0} 프로그램이 {1}과 같은 위치에 설치되어 있지 않습니다";
+    ProgramUnusable: "{0} cannot be executed: {1}", "{0} 프로그램을 실행할 수 없습니다: {1}";
     FixInstallAgain: "install the package again: pip install --force-reinstall whatap-python", "패키지를 다시 설치하세요: pip install --force-reinstall whatap-python";
     UpgradeClean: "nothing of other versions is left in the home", "홈에 다른 버전의 파일이 남아 있지 않습니다";
     UpgradeLeft: "left in the home by other versions, and not used: {0}", "다른 버전이 홈에 남긴, 사용하지 않는 파일: {0}";
@@ -215,6 +216,7 @@ catalogue! {
     CommandGood: "{0}", "{0}";
     CommandOther: "{0} is no Python program; Python programs that it starts are traced", "{0} 프로그램은 파이썬이 아닙니다. 이 프로그램이 시작하는 파이썬 프로그램은 추적됩니다";
     CommandCannotStart: "{0}: {1}", "{0}: {1}";
+    FixCommand: "correct the command, or run this where and as whom it is started", "명령을 고치거나, 그 명령을 시작하는 디렉터리와 사용자로 점검하세요";
     CommandEnvironment: "{0}: `{1}` takes away the variables by which Python finds the tracer: it will not be traced", "{0}: `{1}` 때문에 파이썬이 트레이서를 찾는 환경 변수가 사라져 추적되지 않습니다";
     FixEnvironment: "put whatap-start-agent behind it: `… whatap-start-agent PROGRAM`", "그 뒤에 whatap-start-agent를 두세요: `… whatap-start-agent 프로그램`";
     PythonGood: "{0}, Python {1}", "{0}, 파이썬 {1}";

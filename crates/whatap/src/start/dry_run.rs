@@ -1,13 +1,12 @@
 //! `--dry-run`: what a launch would do, and why, with nothing done.
 
-use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use whatap_conf::{Env, HomeFrom, Launch, Resolved};
 
 use super::{Plan, Program, UNTRACED_PRIVILEGED};
 use crate::control::{self, Instance};
-use crate::local;
+use crate::{local, shell};
 
 /// The command alone, for a launcher that must not look at anything else.
 pub(super) fn of_a_privileged_caller(program: &Program) -> String {
@@ -55,7 +54,7 @@ pub(super) fn describe(
             line("PYTHONPATH", &plan.python_path.to_string_lossy());
             line(Launch::VARIABLE, &plan.launch.to_string());
             for problem in &plan.problems {
-                line("problem", problem);
+                line("problem", &problem.line);
             }
         }
     }
@@ -63,8 +62,8 @@ pub(super) fn describe(
 }
 
 fn command(program: &Program) -> String {
-    let words: Vec<OsString> = program.argv.clone();
-    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let words = program.argv.iter().map(|word| word.to_string_lossy());
+    let words: Vec<String> = words.map(|word| shell::quoted(&word)).collect();
     format!(
         "program={}\ncommand={}\n",
         program.path.display(),

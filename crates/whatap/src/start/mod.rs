@@ -17,10 +17,11 @@ use std::process::ExitCode;
 use whatap_collector::ensure;
 use whatap_conf::{Env, Launch, Resolved};
 
+use crate::home::Problem;
 use crate::local::{self, Local};
 use crate::program::{CannotStart, Program};
 use crate::usage::{complain, parse, print};
-use crate::{bootstrap, home, inherited, trust};
+use crate::{bootstrap, home, inherited, shell, trust};
 use arguments::Arguments;
 use voice::Voice;
 
@@ -59,8 +60,8 @@ struct Plan {
     collector: PathBuf,
     python_path: OsString,
     launch: Launch,
-    /// What does not keep us from tracing, one line each.
-    problems: Vec<String>,
+    /// What does not keep us from tracing.
+    problems: Vec<Problem>,
 }
 
 /// Prepares everything that tracing needs; `None` if the application starts without.
@@ -75,21 +76,23 @@ fn traced(arguments: &Arguments, program: &Program) -> Option<Traced> {
     }
     let voice = Voice::of(&options, &env, arguments.banner);
     let outer = outer_launch(&env, &options);
-    let planned = plan(program, &env, &options, bootstrap::find);
-    // Of a home that cannot be used that is all there is to say; an outer launch has said what is wrong with the file.
-    if planned.is_ok()
-        && outer.is_none()
-        && let Some(line) = home::worst_in_one_line(&options.findings)
-    {
+    let mut problems = Vec::new();
+    let traced = plan(program, &env, &options, bootstrap::find).and_then(|plan| {
+        // Of a home that cannot be used that is all there is to say; an outer launch has said what is wrong with the file.
+        problems.extend_from_slice(&plan.problems);
+        if outer.is_none() {
+            problems.extend(options.findings.iter().map(Problem::from));
+        }
+        let outer = outer.as_ref();
+        carry_out(plan, program, &options, outer, &voice, &mut problems)
+    });
+    if let Err(why) = &traced {
+        problems.insert(0, Problem::error(format!("{why}; not traced")));
+    }
+    if let Some(line) = home::worst_in_one_line(problems) {
         voice.problem(&line);
     }
-    match planned.and_then(|plan| carry_out(plan, program, &options, outer.as_ref(), &voice)) {
-        Ok(traced) => Some(traced),
-        Err(problem) => {
-            voice.problem(&problem);
-            None
-        }
-    }
+    traced.ok()
 }
 
 fn options(arguments: &Arguments, program: &Program, env: &Env) -> Resolved {
@@ -106,23 +109,21 @@ fn plan(
     find_bootstrap: impl Fn(&Env) -> Result<PathBuf, String>,
 ) -> Result<Plan, String> {
     home::is_usable(&options.files)?;
-    let bootstrap = find_bootstrap(env)
-        .map_err(|why| format!("the tracer is nowhere to be put ({why}); not traced"))?;
-    let collector = home::sibling("whatap_python")
-        .ok_or("whatap_python is not installed beside it; not traced")?;
+    let bootstrap =
+        find_bootstrap(env).map_err(|why| format!("the tracer is nowhere to be put ({why})"))?;
+    let collector = home::collector()?;
     let mut problems = Vec::new();
-    let started = program.as_started(env.raw("PATH"));
-    if let Some(flag) = started.python_flag_that_hides_us() {
-        problems.push(format!(
+    if let Some(flag) = program.hidden_python(env.raw("PATH")) {
+        problems.push(Problem::error(format!(
             "python -{flag} ignores PYTHONPATH or site; it will not be traced"
-        ));
+        )));
     }
     let us = nix::unistd::geteuid().as_raw();
     if let Some(weak) = trust::weak_spot_of_home(&options.files.home, us) {
-        problems.push(format!(
+        problems.push(Problem::warning(format!(
             "others can write to {}; nothing in the home is trusted",
             weak.display()
-        ));
+        )));
     }
     let mut launch = Launch::new();
     options.files.describe(&mut launch);
@@ -141,17 +142,23 @@ fn carry_out(
     options: &Resolved,
     outer: Option<&Launch>,
     voice: &Voice,
+    problems: &mut Vec<Problem>,
 ) -> Result<Traced, String> {
     home::make_sure(&options.files)?;
-    for problem in &plan.problems {
-        voice.problem(problem);
-    }
     let local = if outer.is_some() {
         Local::Nothing
     } else {
         local::prepare(options, voice.terminal)
     };
-    voice.welcome(options, &local);
+    let (server, link) = match local {
+        Local::Start { server, link } => (Some(server), Some(link)),
+        Local::Running { link } => (None, link),
+        Local::Impossible(why) => {
+            problems.push(Problem::warning(why));
+            (None, None)
+        }
+        Local::Nothing => (None, None),
+    };
     let ensured = ensure::ensure(ensure::Plan {
         home: &options.files.home,
         program: &plan.collector,
@@ -159,19 +166,17 @@ fn carry_out(
         inherited_name: outer.and_then(Launch::name),
         pid: std::process::id(),
         command: &program.argv,
-        server: match local {
-            Local::Start { server, .. } => Some(server),
-            Local::Running { .. } | Local::Impossible(_) | Local::Nothing => None,
-        },
+        server,
     });
-    let ensured = ensured.map_err(|error| format!("{error}; not traced"))?;
+    let ensured = ensured.map_err(|error| error.to_string())?;
+    voice.welcome(options, link.as_deref());
     Ok(Traced {
         python_path: plan.python_path,
         launch: ensured.launch,
     })
 }
 
-const UNTRACED_PRIVILEGED: &str = "the launcher has more rights than its caller; not traced";
+const UNTRACED_PRIVILEGED: &str = "the launcher has more rights than its caller";
 
 /// The report of `--dry-run`.
 fn would_do(arguments: &Arguments, program: &Program) -> String {
@@ -259,7 +264,8 @@ fn cannot_start(arguments: &Arguments, why: &CannotStart) -> ExitCode {
         }
         _ => String::new(),
     };
-    fail(why.status(), &format!("{}: {why}{hint}", name.display()))
+    let shown = shell::path(&name);
+    fail(why.status(), &format!("{shown}: {why}{hint}"))
 }
 
 fn fail(status: u8, message: &str) -> ExitCode {

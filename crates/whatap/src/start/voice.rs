@@ -2,10 +2,9 @@
 
 use std::io::{self, IsTerminal as _};
 
-use whatap_conf::{Env, Resolved};
+use whatap_conf::{Env, Kind, Resolved};
 
 use super::PROGRAM;
-use crate::local::Local;
 use crate::usage::complain;
 
 pub(super) struct Voice {
@@ -18,7 +17,7 @@ impl Voice {
     pub(super) fn of(options: &Resolved, env: &Env, banner: bool) -> Self {
         Self {
             silent: options.bool("ignore_whatap_stdout"),
-            banner: banner || env.text("WHATAP_BANNER") == Some("1"),
+            banner: banner || env.text("WHATAP_BANNER").is_some_and(is_true),
             terminal: io::stderr().is_terminal(),
         }
     }
@@ -30,19 +29,10 @@ impl Voice {
         }
     }
 
-    pub(super) fn welcome(&self, options: &Resolved, local: &Local) {
+    pub(super) fn welcome(&self, options: &Resolved, link: Option<&str>) {
         if self.silent {
             return;
         }
-        let link = match local {
-            Local::Start { link, .. } => Some(link),
-            Local::Running { link } => link.as_ref(),
-            Local::Impossible(why) => {
-                self.problem(why);
-                None
-            }
-            Local::Nothing => None,
-        };
         if let Some(link) = link.filter(|_| self.terminal) {
             complain("whatap", &format!("dashboard {link}"));
         }
@@ -54,4 +44,9 @@ impl Voice {
             complain("Logs", &files.home.join("logs").display().to_string());
         }
     }
+}
+
+/// As the options read it.
+fn is_true(text: &str) -> bool {
+    Kind::Bool.normalise(text).is_ok_and(|word| word == "true")
 }
