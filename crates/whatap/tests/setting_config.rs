@@ -582,7 +582,53 @@ fn a_home_of_somebody_else_is_named_with_its_owner() {
     let output = command.uid(61_001).gid(61_001).output().unwrap();
     scene::Did::of("as another user".into(), output)
         .status(73)
-        .mentions(&["permission denied", "uid 0", "this is uid 61001", "hint: "]);
+        .mentions(&["permission denied", "uid 0", "this is uid 61001"])
+        .mentions(&["hint: run it as its owner, sudo -u root …"]);
+}
+
+/// The hint names what holds the writer back, and following it is enough.
+#[test]
+fn the_hint_is_the_narrowest_cure() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt as _;
+    const USER: u32 = 61_001;
+    let scene = Scene::new();
+    let as_user = |home: &std::path::Path, words: &[&str]| {
+        let mut command = scene.command(words);
+        command.env("WHATAP_HOME", home).uid(USER).gid(USER);
+        scene::Did::of("as another user".into(), command.output().unwrap())
+    };
+    let change = ["whatap-setting-config", "--app_name", "b"];
+    let (root, home) = (scene.root(), scene.home());
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    // Of root's home, closed or open, nothing is given away, and neither is anything around it.
+    let conf = home.join("whatap.conf");
+    fs::write(&conf, "app_name=a\n").unwrap();
+    fs::set_permissions(&conf, fs::Permissions::from_mode(0o600)).unwrap();
+    for mode in [0o700, 0o750, 0o755] {
+        fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
+        let seen = as_user(&home, &change).status(73);
+        assert!(!seen.stderr.contains("install"), "{}", seen.stderr);
+        seen.mentions(&["sudo -u root"]);
+    }
+    // His own, closed to himself.
+    let own = root.join("own");
+    fs::create_dir(&own).unwrap();
+    std::os::unix::fs::chown(&own, Some(USER), Some(USER)).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o500)).unwrap();
+    let seen = as_user(&own, &change).status(73);
+    let (_, hint) = seen.stderr.split_once("hint: ").unwrap();
+    as_user(&own, &["sh", "-c", hint]).status(0);
+    as_user(&own, &change).status(0);
+    // None yet: that directory alone is made, and not what is above it.
+    let new = root.join("new");
+    let seen = as_user(&new, &change).status(73);
+    let (_, hint) = seen.stderr.split_once("hint: sudo ").unwrap();
+    scene.run(&["sh", "-c", hint]).status(0);
+    as_user(&new, &change).status(0);
+    assert_eq!(fs::metadata(&root).unwrap().uid(), 0);
 }
 
 #[test]

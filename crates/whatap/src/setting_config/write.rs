@@ -15,6 +15,7 @@ use super::changes::Change;
 use super::project;
 use super::{CANNOT_WRITE, Failure, UNPARSABLE};
 use crate::home::reason;
+use crate::shell;
 use crate::trust::weak_spot_of_home;
 
 /// How long another writer is waited for.
@@ -27,7 +28,7 @@ const TEMPLATE: &[u8] = b"# Options are explained in docs/options.md; whatap-doc
 
 /// Applies the changes to `whatap.conf`; `false` if it says all that already.
 pub(super) fn config(files: &Files, changes: &[Change]) -> Result<bool, Failure> {
-    make_directory(files).map_err(|error| denied(&files.home, &error))?;
+    make_directory(files).map_err(|error| cannot_make(&files.home, &error))?;
     rewrite(&files.config, |before, target| {
         if let Some((line, why)) = before.and_then(edit::first_bad_line) {
             return Err(unparsable(target, line, why));
@@ -205,17 +206,49 @@ fn denied(path: &Path, error: &io::Error) -> Failure {
     if let (Some((place, meta)), true) = (existing, error.kind() == io::ErrorKind::PermissionDenied)
     {
         let us = nix::unistd::geteuid().as_raw();
-        let (place, owner, mode) = (place.display(), meta.uid(), meta.mode() & 0o7777);
+        let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
         message.push_str(&format!(
-            " ({place} belongs to uid {owner}, mode {mode:o}; this is uid {us})"
-        ));
-        message.push_str(&format!(
-            "\nhint: as its owner: install -d -o {us} {}",
-            path.parent().unwrap_or(path).display()
+            " ({} belongs to uid {owner}, mode {mode:o}; this is uid {us})\nhint: {}",
+            place.display(),
+            cure(place, owner, us)
         ));
     }
     Failure {
         status: CANNOT_WRITE,
         message,
+    }
+}
+
+/// Rights are given to nobody who has none there: a home of somebody else's stays his.
+fn cure(place: &Path, owner: u32, us: u32) -> String {
+    let shown = shell::path(place);
+    if us == 0 {
+        // Permissions do not hold root back.
+        format!("lsattr -d {shown} shows what forbids it; if that is an `i`: chattr -i {shown}")
+    } else if owner == us {
+        format!("chmod u+rwX {shown}")
+    } else {
+        let owner = shell::quoted(&shell::user(owner));
+        format!("run it as its owner, sudo -u {owner} …, or name a home of your own")
+    }
+}
+
+/// The home is not there, and its parent is not ours.
+fn cannot_make(home: &Path, error: &io::Error) -> Failure {
+    let is_missing = fs::metadata(home).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let is_ours_to_ask = error.kind() == io::ErrorKind::PermissionDenied && is_missing;
+    if !is_ours_to_ask || nix::unistd::geteuid().is_root() {
+        return denied(home, error);
+    }
+    let us = nix::unistd::geteuid().as_raw();
+    let command = format!("install -d -m 0750 -o {us} {}", shell::path(home));
+    Failure {
+        status: CANNOT_WRITE,
+        message: format!(
+            "cannot make {}: {}\nhint: {}",
+            home.display(),
+            reason(error),
+            shell::as_root(&command)
+        ),
     }
 }
