@@ -1,7 +1,7 @@
 //! Where a collector writes: directories of the home, or private ones when the home is read-only or not safe.
 
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access, getegid, geteuid, mkdir};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -97,14 +97,20 @@ pub fn planned_logs(home: &Path, wanted: Option<&Path>) -> io::Result<PathBuf> {
 fn would_do(path: &Path, is_good: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     match (fs::symlink_metadata(path), path.parent()) {
         (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
-            // The kernel lets root try anything there, and then nothing can be made.
-            if statfs(parent)?.filesystem_type() == PROC_SUPER_MAGIC {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            Ok(access(parent, AccessFlags::W_OK | AccessFlags::X_OK)?)
+            access(parent, AccessFlags::W_OK | AccessFlags::X_OK)?;
+            takes_files(parent)
         }
         _ => is_good(path),
     }
+}
+
+/// Root may write everywhere, also where the kernel alone makes files.
+fn takes_files(directory: &Path) -> io::Result<()> {
+    let kind = statfs(directory)?.filesystem_type();
+    if [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&kind) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(())
 }
 
 /// Makes the directory unless it is there; it must be ours, no link, and writable.
@@ -218,6 +224,24 @@ mod tests {
         assert!(!plan.exists() && !plan.starts_with(open.path()));
         assert_eq!(directory(open.path(), "logs").unwrap(), plan);
         fs::remove_dir_all(plan.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_named_directory_that_cannot_be_made_is_not_planned_with() {
+        let home = tempfile::tempdir().unwrap();
+        for wanted in [
+            "/proc/nolog",
+            "/sys/nolog",
+            "/nonexistent/logs",
+            "/dev/null",
+        ] {
+            let plan = planned_logs(home.path(), Some(Path::new(wanted))).unwrap();
+            let made = logs(home.path(), Some(Path::new(wanted))).directory;
+            assert_eq!(
+                (Some(&plan), plan.as_path()),
+                (made.as_ref(), &*home.path().join("logs"))
+            );
+        }
     }
 
     #[test]

@@ -178,18 +178,91 @@ fn mistyped_keys_and_bad_values_are_mended_by_the_commands_it_prints() {
 
 #[test]
 fn l17_a_placeholder_for_the_license_is_status_2_and_named() {
-    for bad in ["YOUR_LICENSE", "x-x-x", "x4uj9227hsb9s"] {
-        let text = format!("license={bad}\nwhatap.server.host=127.0.0.1\n");
-        let scene = scene().conf(&text);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    for bad in ["YOUR_LICENSE", "x-x-x", "x4uj9227hsb9s", ""] {
+        let scene = scene().conf(&format!("license={bad}\nwhatap.server.host={address}\n"));
         let (report, status) = examine(&scene, &[]);
         assert_eq!(status, 2, "{report:#}");
         let check = find(&report, "licence_wrong");
         assert_eq!(check["id"], "license");
         assert!(check["text"].as_str().unwrap().contains("license"));
         assert!(fix(&report, "licence_wrong").contains("--license-stdin"));
-        // Nobody is asked to prove it.
-        find(&report, "server_not_asked");
+        // Nobody is asked to prove it, and the way there is looked at all the same.
+        assert!(fix(&report, "server_not_asked").contains("--license-stdin"));
     }
+    drop(server);
+    let scene = scene().conf(&format!("license=bad\nwhatap.server.host={address}\n"));
+    find(&examine(&scene, &[]).0, "server_refused");
+}
+
+#[test]
+fn what_the_environment_says_is_mended_there() {
+    let scene = scene().env("WHATAP_LOCAL_SERVER", "false");
+    let (report, _) = examine(&scene, &[]);
+    let command = "export WHATAP_LOCAL_SERVER=true";
+    assert_eq!(fix(&report, "server_local_none"), command);
+    let scene = scene
+        .conf("whatap.server.host=127.0.0.1:1\n")
+        .env("WHATAP_LICENSE", "YOUR_LICENSE");
+    let (report, _) = examine(&scene, &[]);
+    let command = "export WHATAP_LICENSE=\"$(whatap-server project licence default)\"";
+    assert_eq!(fix(&report, "licence_wrong"), command);
+    // One cause, one finding.
+    let checks = report["checks"].as_array().unwrap();
+    let of_licence = checks.iter().filter(|check| {
+        let text = check["text"].as_str().unwrap();
+        check["state"] == "failure" && text.to_lowercase().contains("license")
+    });
+    assert_eq!(of_licence.count(), 1, "{report:#}");
+}
+
+#[test]
+fn a_log_directory_that_cannot_be_used_is_not_called_good() {
+    for wanted in ["/proc/nolog", "/nonexistent/logs", "/dev/null"] {
+        let scene = scene().env("WHATAP_LOGS", wanted);
+        let (report, status) = examine(&scene, &[]);
+        let check = find(&report, "place_not_used");
+        assert_eq!((&check["id"], status), (&"logs".into(), 1));
+        let text = check["text"].as_str().unwrap();
+        let used = scene.home().join("logs");
+        assert_eq!(
+            text,
+            format!("{wanted} cannot be used; used instead: {}", used.display())
+        );
+    }
+}
+
+#[test]
+fn a_read_only_home_is_not_to_be_written_to() {
+    let scene = scene();
+    let home = scene.home().display().to_string();
+    let doctor = scene::program("whatap-doctor").display().to_string();
+    let line = format!(
+        "mount --bind {home} {home} && mount -o remount,ro,bind {home} && exec {doctor} --json"
+    );
+    let seen = scene.run(&["unshare", "-m", "sh", "-c", &line]);
+    if !is_root() || seen.stdout.is_empty() {
+        return;
+    }
+    let fix = fix(&json(&seen), "home_not_writable");
+    assert!(
+        fix.contains("read-only") && !fix.contains("install"),
+        "{fix}"
+    );
+}
+
+#[test]
+fn every_problem_has_a_fix() {
+    let scene = scene().conf("license=bad\nwhatap.server.host=127.0.0.1:1\n");
+    let (report, _) = examine(&scene, &["--live", "1", "nosuch"]);
+    for check in report["checks"].as_array().unwrap() {
+        assert!(
+            check["state"] == "good" || check["fix"].is_string(),
+            "{check}"
+        );
+    }
+    find(&report, "command_cannot_start");
 }
 
 #[test]
@@ -344,8 +417,23 @@ fn a_configuration_that_we_may_not_read_is_a_failure() {
     let mut command = scene.command(&["whatap-doctor", "--json"]);
     command.uid(61_001).gid(61_001).env("HOME", "/nonexistent");
     let seen = Did::of("doctor".into(), command.output().unwrap()).status(2);
-    let fix = fix(&json(&seen), "configuration_wrong");
+    // What it may hold is not guessed at.
+    let report = json(&seen);
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["id"] != "license"));
+    let fix = fix(&report, "configuration_wrong");
+    assert_eq!(find(&report, "server_unknown")["fix"], fix.as_str());
     assert!(fix.starts_with("sudo chgrp 61001 "), "{fix}");
+    // The directory around it may be closed, too.
+    chmod(&scene.home(), 0o700);
+    let ours = || {
+        let mut command = scene.command(&["whatap-doctor", "--json"]);
+        command.uid(61_001).gid(61_001).env("HOME", "/nonexistent");
+        json(&Did::of("doctor".into(), command.output().unwrap()))
+    };
+    let fix = self::fix(&ours(), "configuration_wrong");
+    apply(&scene, &fix.replace("sudo ", "")).status(0);
+    find(&ours(), "configuration_good");
 }
 
 #[test]

@@ -4,10 +4,11 @@
 use super::http::{Address, Connection};
 use super::local::local_server;
 use super::proof::Answer;
-use super::{Settings, State, Target, check, new_hello, post_hello};
+use super::{Settings, State, Target, check, new_hello, post_hello, settings};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use whatap_conf::Resolved;
 
 /// What one server showed of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,13 @@ pub fn look(settings: &Settings, patience: Duration) -> Vec<Seen> {
             addresses.iter().map(one).collect()
         }
     }
+}
+
+/// Only knocks at each server of the options: without a licence there is nothing more to do there.
+pub fn knock_at_all(options: &Resolved, patience: Duration) -> Vec<Seen> {
+    let addresses = settings::addresses(options);
+    let one = |address: &Address| within(patience, address, knock);
+    addresses.iter().map(one).collect()
 }
 
 impl Seen {

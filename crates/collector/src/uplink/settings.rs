@@ -99,7 +99,7 @@ fn servers(options: &Resolved) -> Target {
     }
 }
 
-fn addresses(options: &Resolved) -> Vec<Address> {
+pub(super) fn addresses(options: &Resolved) -> Vec<Address> {
     let port = u16::try_from(options.count("whatap.server.port")).unwrap_or(6600);
     options
         .list("whatap.server.host")

@@ -86,7 +86,8 @@ impl Examination {
         if ours {
             return self.findings.good("udp", Say::UdpGood.with([&port]));
         }
-        let fix = Some(self.setting("--unset net_udp_port"));
+        let source = self.options.source("net_udp_port");
+        let fix = self.unset("net_udp_port", source);
         match (holders.first(), agent) {
             (Some(holder), _) => {
                 let words = Say::UdpTaken.with([&port, &shell::user(holder.uid)]);

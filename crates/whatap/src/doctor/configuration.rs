@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use whatap_conf::{Finding, Resolved, Severity, Source, find, licence, nearest_option};
 use whatap_wire::Message;
@@ -21,7 +21,7 @@ impl Examination {
         let mut worst = Severity::Note;
         for finding in all.iter().filter(|f| f.severity > Severity::Note) {
             worst = worst.max(finding.severity);
-            if LICENCE_KEYS.contains(&finding.key.as_str()) && finding.severity == Severity::Error {
+            if self.is_of_licence(finding) {
                 // A check of its own.
                 continue;
             }
@@ -61,7 +61,7 @@ impl Examination {
         let Some(file) = &finding.file else {
             return (!finding.key.is_empty()).then(|| unset_variable(&finding.key));
         };
-        if finding.line == 0 && finding.key.is_empty() {
+        if is_of_whole_file(finding) {
             let denied = finding.message.contains("permission denied");
             return denied.then(|| readable(file)).flatten();
         }
@@ -89,12 +89,41 @@ impl Examination {
         })
     }
 
-    fn unset(&self, option: &str, source: &Source) -> Option<Fix> {
+    /// The file that says what counts, if it is there and we may not read it.
+    pub(super) fn unread_configuration(&self) -> Option<PathBuf> {
+        let file = &self.options.files.config;
+        let unread = |f: &&Finding| f.file.as_ref() == Some(file) && is_of_whole_file(f);
+        let mut findings = self.options.findings.iter();
+        findings.find(unread).map(|_| file.clone())
+    }
+
+    /// What is wrong with the licence, wherever it comes from.
+    pub(super) fn licence_finding(&self) -> Option<&Finding> {
+        let mut findings = self.options.findings.iter();
+        findings.find(|finding| self.is_of_licence(finding))
+    }
+
+    fn is_of_licence(&self, finding: &Finding) -> bool {
+        let key = finding.key.as_str();
+        let of_variable =
+            matches!(self.options.source("license"), Source::Env(name) if name == key);
+        finding.severity == Severity::Error && (LICENCE_KEYS.contains(&key) || of_variable)
+    }
+
+    pub(super) fn unset(&self, option: &str, source: &Source) -> Option<Fix> {
         match source {
             Source::File(..) => Some(self.setting(&format!("--unset {option}"))),
             Source::Env(name) => Some(unset_variable(name)),
             Source::Project(file, line) => Some(Say::FixLine.with([&file.display(), line]).into()),
             Source::Default | Source::CommandLine | Source::Launch => None,
+        }
+    }
+
+    /// Gives the option a value where that counts: the environment goes before the file.
+    pub(super) fn set(&self, option: &str, value: &str, words: &str) -> Fix {
+        match self.options.source(option) {
+            Source::Env(name) => Fix::Command(format!("export {name}={value}")),
+            _ => self.setting(words),
         }
     }
 
@@ -123,12 +152,16 @@ impl Examination {
     }
 
     pub(super) fn licence(&mut self) {
+        let text = self.options.text("license").to_owned();
+        if text.is_empty() && self.unread_configuration().is_some() {
+            // It may be in there; that it cannot be read is a finding already.
+            return;
+        }
         let fix = self.licence_fix();
-        if let Some(finding) = self.options.licence_finding() {
+        if let Some(finding) = self.licence_finding() {
             let words = Say::LicenceWrong.with([finding]);
             return self.findings.failure("license", words, fix);
         }
-        let text = self.options.text("license").to_owned();
         if text.is_empty() {
             let words = if self.options.is_local() {
                 Say::LicenceLocal
@@ -151,6 +184,10 @@ impl Examination {
     }
 
     pub(super) fn licence_fix(&self) -> Fix {
+        if let Source::Env(name) = self.options.source("license") {
+            let licence = "$(whatap-server project licence default)";
+            return Fix::Command(format!("export {name}=\"{licence}\""));
+        }
         let home = shell::path(&self.options.files.home);
         Fix::Command(format!(
             "whatap-server project licence default | whatap-setting-config --home {home} --license-stdin"
@@ -190,9 +227,16 @@ fn unset_variable(name: &str) -> Fix {
     Fix::Command(format!("unset {name}"))
 }
 
+/// The finding about a file that cannot be read names no line and no key.
+fn is_of_whole_file(finding: &Finding) -> bool {
+    finding.line == 0 && finding.key.is_empty()
+}
+
 /// Lets us read it, and nobody else.
-fn readable(file: &Path) -> Option<Fix> {
-    let meta = fs::metadata(file).ok()?;
+pub(super) fn readable(file: &Path) -> Option<Fix> {
+    let Ok(meta) = fs::metadata(file) else {
+        return reachable(file);
+    };
     let us = nix::unistd::geteuid().as_raw();
     let file = shell::path(file);
     Some(Fix::Command(if meta.uid() == us {
@@ -202,6 +246,22 @@ fn readable(file: &Path) -> Option<Fix> {
         let [chgrp, chmod] = [format!("chgrp {group} {file}"), format!("chmod g+r {file}")];
         format!("{} && {}", shell::as_root(&chgrp), shell::as_root(&chmod))
     }))
+}
+
+/// The same for one in a directory that is closed to us.
+fn reachable(file: &Path) -> Option<Fix> {
+    let directory = file.parent().filter(|dir| fs::metadata(dir).is_ok());
+    let Some(directory) = directory.map(shell::path) else {
+        return Some(Say::FixOtherHome.fix());
+    };
+    let (file, group) = (shell::path(file), nix::unistd::getegid());
+    let commands = [
+        format!("chgrp {group} {directory} {file}"),
+        format!("chmod g+x {directory}"),
+        format!("chmod g+r {file}"),
+    ];
+    let commands = commands.map(|command| shell::as_root(&command));
+    Some(Fix::Command(commands.join(" && ")))
 }
 
 /// The value in this line of the file.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 use whatap_conf::HomeFrom;
 
@@ -58,6 +59,9 @@ impl Examination {
         } else if places.iter().all(|place| is_ours(place, us)) {
             let words = Say::HomeReadOnly.with([&shown, &owner, &runs]);
             self.findings.good("home", words);
+        } else if is_read_only(home) {
+            let words = Say::HomeNotWritable.with([&shown, &owner, &runs]);
+            self.findings.warning("home", words, Say::FixReadOnly.fix());
         } else {
             // The home may stay as it is: two directories in it are enough.
             let [logs, spool] = places.each_ref().map(|place| shell::path(place));
@@ -92,6 +96,11 @@ impl Examination {
     fn place(&mut self, id: &'static str, wanted: &Path, place: &Path) {
         let us = geteuid().as_raw();
         let (shown, runs) = (place.display(), shell::user(us));
+        if id == "logs" && self.options.files.logs.is_some() && place != wanted {
+            // Its owner may have good reasons; nothing there is changed.
+            let words = Say::PlaceNotUsed.with([&wanted.display(), &shown]);
+            return self.findings.warning(id, words, Say::FixLogs.fix());
+        }
         if let (true, Ok(meta)) = (place != wanted, fs::symlink_metadata(wanted))
             && meta.uid() != us
         {
@@ -124,6 +133,11 @@ impl Examination {
             HomeFrom::Launch => "WHATAP_LAUNCH",
         }
     }
+}
+
+/// Its file system takes nothing, whoever asks.
+fn is_read_only(home: &Path) -> bool {
+    eaccess(home, AccessFlags::W_OK) == Err(Errno::EROFS)
 }
 
 /// Who could replace what is in the home, and the narrowest way to end that.

@@ -26,7 +26,14 @@ impl Examination {
                 self.findings
                     .good("live", Say::LiveGood.with([&ring, &took]));
             }
-            Err(words) => self.findings.failure("live", words, None),
+            Err(words) => {
+                let fix = match words.say() {
+                    Say::LiveNoLauncher => Say::FixInstallAgain,
+                    Say::LiveNoPython => Say::FixLivePython,
+                    _ => Say::FixLive,
+                };
+                self.findings.failure("live", words, fix.fix());
+            }
         }
     }
 

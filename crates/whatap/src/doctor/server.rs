@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use whatap_collector::uplink::probe::{Seen, look};
+use whatap_collector::uplink::probe::{Seen, knock_at_all, look};
 use whatap_collector::uplink::{Settings, State};
+use whatap_conf::Source;
 
 use super::Examination;
-use super::configuration::needs_licence;
+use super::configuration::{needs_licence, readable};
 use super::report::{Fix, State as Grade};
 use super::words::{Say, Words};
 use crate::local;
@@ -17,12 +18,18 @@ const MOST_AHEAD_US: i64 = 2_000_000;
 
 impl Examination {
     pub(super) fn server(&mut self) {
+        let named = *self.options.source("whatap.server.host") != Source::Default;
+        if let Some(unread) = self.unread_configuration().filter(|_| !named) {
+            // Nobody knows which server it names.
+            let words = Say::ServerUnknown.with([&unread.display()]);
+            return self.findings.warning("server", words, readable(&unread));
+        }
         if self.options.is_local() && self.local_server() {
             return;
         }
-        if needs_licence(&self.options) && self.options.licence_finding().is_some() {
-            // Without a licence there is nothing to prove; that is a finding already.
-            return self.findings.warning("server", Say::ServerNotAsked, None);
+        let unproven = needs_licence(&self.options) && self.licence_finding().is_some();
+        if unproven && self.knock() {
+            return;
         }
         let all = look(&Settings::of(&self.options), PATIENCE);
         let is_good = |seen: &Seen| matches!(seen.state, State::Connected { .. });
@@ -37,6 +44,20 @@ impl Examination {
         }
     }
 
+    /// Without a licence there is nothing to prove, and the way there can still be looked at; if there is one.
+    fn knock(&mut self) -> bool {
+        let all = knock_at_all(&self.options, PATIENCE);
+        for seen in &all {
+            if let State::Connected { server } = &seen.state {
+                let words = Say::ServerNotAsked.with([server]);
+                self.findings.warning("server", words, self.licence_fix());
+            } else {
+                self.seen(seen, Grade::Failure);
+            }
+        }
+        !all.is_empty()
+    }
+
     /// Whether that is all there is to say: there is no local server to be asked.
     fn local_server(&mut self) -> bool {
         if local::running(&self.options.local_server_data_dir()).is_some() {
@@ -45,7 +66,7 @@ impl Examination {
         if self.options.text("local_server") == "true" {
             self.findings.good("server", Say::ServerLocalStarts);
         } else {
-            let fix = self.setting("--set local_server=true");
+            let fix = self.set("local_server", "true", "--set local_server=true");
             self.findings.warning("server", Say::ServerLocalNone, fix);
         }
         true
@@ -80,7 +101,7 @@ impl Examination {
     }
 
     fn why(&self, server: &str, state: &State) -> (Words, Option<Fix>) {
-        let host = Some(self.setting("--host HOST:PORT"));
+        let host = Some(self.set("whatap.server.host", "HOST:PORT", "--host HOST:PORT"));
         match state {
             State::NotResolved(_) => (Say::ServerUnresolved.with([&server]), host),
             State::Refused(_) => (
@@ -99,7 +120,11 @@ impl Examination {
             State::Foreign { why, .. } => (Say::ServerForeign.with([&server, why]), host),
             State::Unprotected(_) => (
                 Say::ServerInTheClear.with([&server]),
-                Some(self.setting("--set whatap.server.protocol=auto")),
+                Some(self.set(
+                    "whatap.server.protocol",
+                    "auto",
+                    "--set whatap.server.protocol=auto",
+                )),
             ),
             State::Nowhere(why) => (Say::ServerNowhere.with([why]), None),
             State::NoServer => (Say::ServerLocalNone.into(), None),

@@ -54,6 +54,10 @@ impl Words {
         name
     }
 
+    pub(super) fn say(&self) -> Say {
+        self.say
+    }
+
     pub(super) fn text(&self, language: Language) -> String {
         let mut text = String::new();
         let mut rest = self.say.plain(language);
@@ -135,9 +139,12 @@ catalogue! {
     HomeUnknown: "{0} cannot be examined", "{0} 경로를 확인할 수 없습니다";
     PlaceGood: "{0}", "{0}";
     PlaceOfAnother: "{0} belongs to {1}, this is {2}; used instead: {3}", "{0} 디렉터리의 소유자는 {1}이고 현재 사용자는 {2}입니다. 대신 {3} 디렉터리를 사용합니다";
+    PlaceNotUsed: "{0} cannot be used; used instead: {1}", "{0} 디렉터리를 사용할 수 없어 대신 {1} 디렉터리를 사용합니다";
+    FixLogs: "name a directory in WHATAP_LOGS that this user can write to and nobody else can replace", "이 사용자만 쓸 수 있고 다른 사용자가 바꿀 수 없는 디렉터리를 WHATAP_LOGS로 지정하세요";
     SpoolDiskShort: "{0}: less than 5 % or 1 GiB of the disk is free; what the server does not take is not kept there", "{0}: 디스크의 여유 공간이 5% 또는 1GiB보다 적어 서버가 받지 못한 데이터를 보관하지 않습니다";
     FixDiskShort: "make room on that disk, or put the home on another one", "디스크 공간을 확보하거나 홈을 다른 디스크로 옮기세요";
     PlaceNone: "there is no place that is ours alone: {0}", "이 사용자만 쓸 수 있는 위치가 없습니다: {0}";
+    FixReadOnly: "that file system is read-only: mount a writable volume on logs and spool of the home, or name another home", "읽기 전용 파일 시스템입니다. 홈의 logs와 spool에 쓸 수 있는 볼륨을 마운트하거나 다른 홈을 지정하세요";
     FixOtherHome: "name a directory with --home or WHATAP_HOME", "--home 또는 WHATAP_HOME으로 디렉터리를 지정하세요";
     FixPlace: "make the home, XDG_RUNTIME_DIR or /tmp writable for this user", "홈, XDG_RUNTIME_DIR, /tmp 중 하나를 이 사용자가 쓸 수 있게 하세요";
 
@@ -178,7 +185,8 @@ catalogue! {
 
     ServerGood: "{0} answers, knows the license, version {1}", "{0} 서버가 응답하고 라이선스를 확인했습니다. 버전 {1}";
     ServerTakesConnections: "{0} takes connections", "{0} 서버에 연결할 수 있습니다";
-    ServerNotAsked: "not asked: there is no valid license to prove", "유효한 라이선스가 없어 확인하지 않았습니다";
+    ServerNotAsked: "{0} takes connections, and is not asked more: there is no valid license to prove", "{0} 서버에 연결할 수 있으나 유효한 라이선스가 없어 더 확인하지 않았습니다";
+    ServerUnknown: "not asked: {0} cannot be read", "{0} 파일을 읽을 수 없어 확인하지 않았습니다";
     ServerLocalStarts: "the local server does not run; the next start starts it", "로컬 서버가 실행 중이 아닙니다. 다음 시작 때 함께 시작됩니다";
     ServerLocalNone: "no server is configured and the local one does not run; data waits in the spool", "서버가 설정되지 않았고 로컬 서버도 실행 중이 아닙니다. 데이터는 스풀에 보관됩니다";
     ServerUnresolved: "{0}: the name does not resolve; data waits in the spool", "{0}: 이름을 찾을 수 없습니다. 데이터는 스풀에 보관됩니다";
@@ -234,6 +242,8 @@ catalogue! {
     UwsgiObstacle: "uWSGI's `{0}` keeps Python from finding the tracer: it will not be traced", "uWSGI의 `{0}` 설정 때문에 파이썬이 트레이서를 찾지 못해 추적되지 않습니다";
     FixUwsgi: "take `{0}` out of the settings, or call whatap.agent() in the program", "설정에서 `{0}` 항목을 빼거나 프로그램에서 whatap.agent()를 호출하세요";
 
+    FixLive: "mend what the lines above name, `agent`, `server` and `log` first", "위에 나온 문제를 고치세요. `agent`, `server`, `log` 줄이 먼저입니다";
+    FixLivePython: "name the interpreter behind the options: whatap-doctor --live SEC PYTHON", "옵션 뒤에 인터프리터를 지정하세요: whatap-doctor --live 초 파이썬";
     LiveGood: "one test transaction went through ring {0} to the server and was acknowledged; {1} ms in all", "시험 트랜잭션 하나가 링 {0}을 거쳐 서버에 저장되었습니다. 총 {1}ms";
     LiveNoPython: "there is no python3 and no python on PATH", "PATH에 python3이나 python이 없습니다";
     LiveNoLauncher: "whatap-start-agent is not installed", "whatap-start-agent가 설치되어 있지 않습니다";
