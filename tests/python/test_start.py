@@ -52,6 +52,21 @@ class Start(unittest.TestCase):
             ''' % (support.ROOT, support.PACKAGE_PARENT))
         self.assertEqual(out.split(), ['1', 'True', 'True'])
 
+    def test_the_package_can_be_run_as_a_command(self):
+        """Which starts the agent and ends."""
+        parent = [support.PACKAGE_PARENT]
+        status, out, err = self.run_('-m', 'whatap', '--help', path=parent)
+        self.assertEqual((status, err, out[:22]), (0, b'', b'usage: python -m whatap'[:22]))
+        status, out, err = self.run_('-m', 'whatap', '-V', path=parent)
+        self.assertEqual((status, err, out[:9]), (0, b'', b'whatap 3.'))
+        status, out, err = self.run_('-m', 'whatap', '--bogus', path=parent)
+        self.assertEqual((status, out, err.count(b'\n')), (2, b'', 1))
+        self.assertIn(b'--bogus', err)
+        self.assertEqual(self.run_('-m', 'whatap', path=parent), (0, b'', b''))
+        status, out, err = self.run_('-m', 'whatap', path=parent, launch=None, PATH='/nonexistent')
+        if not os.path.exists(os.path.join(os.path.dirname(sys.executable), 'whatap_python')):
+            self.assertEqual((status, out, err), (1, b'', b'whatap: no agent was started; whatap-doctor says why\n'))
+
     def test_nothing_is_written_and_the_exit_status_is_the_programs(self):
         self.assertEqual(self.run_('-c', 'import sys; sys.exit(7)'), (7, b'', b''))
         self.assertEqual(self.run_('-c', ''), (0, b'', b''))
