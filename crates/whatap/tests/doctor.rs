@@ -624,6 +624,11 @@ fn commands_that_would_not_be_traced_are_recognised() {
     let scene = scene()
         .file("no_site.ini", 0o644, "[uwsgi]\nno-site = true\n")
         .file("x.py", 0o644, "")
+        .file(
+            "start.py",
+            0o644,
+            "import whatap\nwhatap.agent  # as printed\n",
+        )
         .file("bin/uwsgi", 0o755, "#!/bin/sh\n")
         .file("bin/python3.2", 0o755, "#!/bin/sh\n")
         .file("bin/sudo", 0o755, "#!/bin/sh\n");
@@ -645,6 +650,7 @@ fn commands_that_would_not_be_traced_are_recognised() {
             "command_cannot_start",
             2,
         ),
+        ("python3 start.py", "agent_not_called", 1),
         ("python3 nosuchfile.py", "command_cannot_start", 2),
         ("uwsgi --ini /nonexistent.ini", "command_cannot_start", 2),
         ("sudo python3 x.py", "command_environment", 1),

@@ -1,6 +1,8 @@
 //! The command that is to be traced: which Python runs it, and whether anything on the way keeps the tracer out.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::Examination;
@@ -51,6 +53,11 @@ impl Examination {
         }
         if let Some(python) = &python {
             self.interpreter(python);
+        }
+        if let Some((file, line)) = program.script().and_then(agent_not_called) {
+            let words = Say::AgentNotCalled.with([&file.display(), &line]);
+            let fix = Say::FixLine.with([&file.display(), &line]);
+            self.findings.warning("command", words, Fix::Words(fix));
         }
         if let Some(server) = server {
             self.workers(&server, &program.argv);
@@ -121,6 +128,21 @@ impl Examination {
         self.findings.good("workers", words.with([&server]));
     }
 }
+
+/// Where the script names `whatap.agent` and does not call it.
+fn agent_not_called(script: &OsStr) -> Option<(PathBuf, usize)> {
+    let file = PathBuf::from(script);
+    let mut text = String::new();
+    // A pipe would be waited for.
+    let opened = file.is_file().then(|| File::open(&file).ok())?;
+    opened?.take(MAX_SCRIPT).read_to_string(&mut text).ok()?;
+    let code = |line: &str| line.split('#').next().unwrap_or_default().trim() == "whatap.agent";
+    let at = text.lines().position(code)?;
+    Some((file, at + 1))
+}
+
+/// As much of a script as is looked at.
+const MAX_SCRIPT: u64 = 1 << 20;
 
 /// What the program is told to read, and is not there.
 fn missing_file(program: &Program) -> Option<String> {

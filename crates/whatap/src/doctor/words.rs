@@ -225,6 +225,7 @@ catalogue! {
     CommandOther: "{0} is no Python program; Python programs that it starts are traced", "{0} 프로그램은 파이썬이 아닙니다. 이 프로그램이 시작하는 파이썬 프로그램은 추적됩니다";
     CommandCannotStart: "{0}: {1}", "{0}: {1}";
     FixCommand: "correct the command, or run this where and as whom it is started", "명령을 고치거나, 그 명령을 시작하는 디렉터리와 사용자로 점검하세요";
+    AgentNotCalled: "{0}:{1}: `whatap.agent` without parentheses calls nothing", "{0}:{1}: 괄호 없는 `whatap.agent`는 아무것도 호출하지 않습니다";
     CommandEnvironment: "{0}: `{1}` takes away the variables by which Python finds the tracer: it will not be traced", "{0}: `{1}` 때문에 파이썬이 트레이서를 찾는 환경 변수가 사라져 추적되지 않습니다";
     FixEnvironment: "put whatap-start-agent behind it: `… whatap-start-agent PROGRAM`", "그 뒤에 whatap-start-agent를 두세요: `… whatap-start-agent 프로그램`";
     PythonGood: "{0}, Python {1}", "{0}, 파이썬 {1}";
