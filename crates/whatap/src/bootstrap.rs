@@ -2,11 +2,12 @@
 //! write to a private cache.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use whatap_bootstrap::{FILES, HASH};
 use whatap_conf::{Env, VERSION};
@@ -121,6 +122,7 @@ fn cached_copy(cache: &Path, uid: u32) -> io::Result<PathBuf> {
     let copy = cache.join(format!("{VERSION}-{HASH}"));
     let package = copy.join("whatap");
     if is_ours(&package, uid) {
+        mark_used(&copy);
         return Ok(package);
     }
     private_dir(cache, uid)?;
@@ -130,12 +132,68 @@ fn cached_copy(cache: &Path, uid: u32) -> io::Result<PathBuf> {
             Ok(()) | Err(_) => {}
         }
         if is_ours(&package, uid) {
+            remove_unused(cache, &copy);
             return Ok(package);
         }
         // Another launch has just moved the copy aside, because it was damaged when that launch looked.
         std::thread::sleep(Duration::from_millis(5));
     }
     Err(io::Error::other("somebody else can write there"))
+}
+
+/// A copy that no launch has used for so long may go, if no process has it on its path.
+const UNUSED: Duration = Duration::from_secs(30 * DAY_SEC);
+const DAY_SEC: u64 = 24 * 3600;
+
+/// The directory's time is that of its last use, to a day.
+fn mark_used(copy: &Path) {
+    if unused_for(copy).is_some_and(|age| age.as_secs() > DAY_SEC)
+        && let Ok(dir) = File::open(copy)
+    {
+        // Unmarked it only counts as older than it is: the next launch would write it anew.
+        drop(dir.set_modified(SystemTime::now()));
+    }
+}
+
+fn unused_for(copy: &Path) -> Option<Duration> {
+    let meta = fs::symlink_metadata(copy).ok()?;
+    meta.is_dir()
+        .then(|| meta.modified().ok()?.elapsed().ok())?
+}
+
+/// Removes the copies of other versions, and what launches that died have left.
+fn remove_unused(cache: &Path, current: &Path) {
+    let old: Vec<PathBuf> = entries(cache, "")
+        .into_iter()
+        .filter(|copy| copy != current && is_a_copy(copy))
+        .filter(|copy| unused_for(copy).is_some_and(|age| age > UNUSED))
+        .collect();
+    if old.is_empty() {
+        return;
+    }
+    let environments = environments();
+    for copy in old {
+        let name = copy.as_os_str().as_bytes();
+        let is_on_a_path = |text: &Vec<u8>| text.windows(name.len()).any(|part| part == name);
+        if !environments.iter().any(is_on_a_path) {
+            drop(fs::remove_dir_all(copy));
+        }
+    }
+}
+
+/// By its name: a version and a hash, or one that was not finished.
+fn is_a_copy(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.starts_with(b".new-")
+        || (name.first().is_some_and(u8::is_ascii_digit) && name.contains(&b'-'))
+}
+
+/// The environments of all processes that we may look into.
+fn environments() -> Vec<Vec<u8>> {
+    let processes = entries(Path::new("/proc"), "").into_iter();
+    processes
+        .filter_map(|process| fs::read(process.join("environ")).ok())
+        .collect()
 }
 
 /// Two launches that move the same directories.
@@ -376,6 +434,41 @@ mod tests {
             fs::metadata(package.join("__pycache__")).unwrap().mode() & 0o777,
             0o755
         );
+    }
+
+    #[test]
+    fn copies_that_nobody_uses_any_more_go_when_another_one_comes() {
+        let (_temp, cache) = cache();
+        fs::create_dir(&cache).unwrap();
+        let age = |name: &str, days: u64| {
+            let copy = cache.join(name);
+            fs::create_dir_all(copy.join("whatap")).unwrap();
+            let then = SystemTime::now() - Duration::from_secs(days * DAY_SEC);
+            File::open(&copy).unwrap().set_modified(then).unwrap();
+            copy
+        };
+        let (old, left, young, used) = (
+            age("3.0.0-0", 31),
+            age(".new-1-0", 31),
+            age("3.0.0-1", 29),
+            age("3.0.0-2", 31),
+        );
+        let other = age("mine", 99);
+        let mut user = std::process::Command::new("sleep")
+            .arg("30")
+            .env("PYTHONPATH", used.join("whatap/bootstrap"))
+            .spawn()
+            .unwrap();
+        let copy = cached_copy(&cache, uid()).unwrap();
+        user.kill().unwrap();
+        user.wait().unwrap();
+        assert!(!old.exists() && !left.exists());
+        assert!(other.exists() && young.exists() && used.exists() && copy.exists());
+        // A launch that uses the copy makes it young again.
+        let name = format!("{VERSION}-{HASH}");
+        let current = age(&name, 40);
+        cached_copy(&cache, uid()).unwrap();
+        assert!(unused_for(&current).unwrap().as_secs() < DAY_SEC);
     }
 
     #[test]
