@@ -62,7 +62,7 @@ impl Access {
             sessions: read_sessions(&file),
             ..State::default()
         };
-        Self {
+        let access = Self {
             token: secret::fingerprint(token),
             state: Mutex::new(state),
             file,
@@ -70,7 +70,17 @@ impl Access {
                 "{COOKIE}_{}",
                 &secret::hex(&secret::fingerprint(&data_dir.to_string_lossy()))[..8]
             ),
+        };
+        if access.file.exists()
+            && let Err(error) = check_sessions(&access.file)
+        {
+            log::line(&format!(
+                "warning: {} is no list of sessions ({error}): browsers have to log in again",
+                access.file.display()
+            ));
+            access.save(&access.lock());
         }
+        access
     }
 
     /// Makes a token usable once, for a link.
@@ -402,6 +412,11 @@ mod tests {
         );
         let text = std::fs::read_to_string(dir.path().join("sessions.json")).unwrap();
         assert!(!text.contains(&session), "only digests are kept");
+        let file = dir.path().join(SESSIONS);
+        std::fs::write(&file, &text[1..]).unwrap();
+        assert!(check_sessions(&file).is_err());
+        Access::new("next", dir.path());
+        assert!(check_sessions(&file).is_ok(), "written anew");
     }
 
     #[test]

@@ -284,7 +284,10 @@ impl Catalogue {
         if known > 0 {
             return Ok(());
         }
-        let saved = saved_projects(&self.dir).ok().flatten();
+        let saved = saved_projects(&self.dir).unwrap_or_else(|error| {
+            self.set_copy_aside(&error);
+            None
+        });
         for project in saved.unwrap_or_default() {
             self.db.execute(
                 "INSERT OR IGNORE INTO projects (id, name, licence, created_us) VALUES (?1, ?2, ?3, ?4)",
@@ -332,6 +335,22 @@ pub(crate) fn projects_in(db: &Connection) -> Result<Vec<Project>, rusqlite::Err
         })
     })?;
     rows.collect()
+}
+
+impl Catalogue {
+    /// Whoever knows the licences may still find them in the file.
+    fn set_copy_aside(&self, why: &io::Error) {
+        let copy = self.dir.join(PROJECTS);
+        let aside = self.dir.join(format!("{PROJECTS}.damaged"));
+        let kept = match fs::rename(&copy, &aside) {
+            Ok(()) => format!("it is set aside as {}", aside.display()),
+            Err(error) => format!("it cannot be set aside: {error}"),
+        };
+        crate::log::line(&format!(
+            "warning: {} is no list of projects ({why}): {kept}; make the projects again with `whatap-server project create NAME --licence KEY`",
+            copy.display()
+        ));
+    }
 }
 
 fn insert(db: &Connection, segment: &Registered) -> Result<(), rusqlite::Error> {
@@ -428,6 +447,7 @@ mod tests {
         ));
         catalogue.set_licence("shop", "key-3").expect("rotates");
         drop(catalogue);
+        let copy = fs::read(dir.path().join(PROJECTS)).expect("reads");
         fs::write(dir.path().join(FILE), [7; 4096]).expect("writes");
         assert!(Catalogue::open(dir.path(), 7).expect("renames").is_none());
         let again = Catalogue::open(dir.path(), 8)
@@ -439,6 +459,17 @@ mod tests {
             (projects[1].id, projects[1].licence.as_str()),
             (shop.id, "key-3")
         );
+        drop(again);
+        // Both are lost: what is left of the copy is kept.
+        fs::write(dir.path().join(FILE), [7; 4096]).expect("writes");
+        fs::write(dir.path().join(PROJECTS), &copy[1..]).expect("writes");
+        assert!(Catalogue::open(dir.path(), 9).expect("renames").is_none());
+        let anew = Catalogue::open(dir.path(), 10)
+            .expect("opens")
+            .expect("sound");
+        assert_eq!(anew.projects().expect("lists").len(), 1);
+        let kept = dir.path().join("projects.json.damaged");
+        assert_eq!(fs::read(kept).expect("reads"), copy[1..]);
     }
 
     #[test]
