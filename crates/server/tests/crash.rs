@@ -414,6 +414,16 @@ fn what_a_damaged_or_missing_segment_held_counts_as_lost_once_over_restarts() {
                 "nobody knows whose they were"
             );
         }
+        let small = Options {
+            max_bytes: 1,
+            ..options()
+        };
+        let engine = Engine::open(dir.path(), small).expect("opens");
+        assert!(engine.tidy(later()));
+        assert_eq!(store_damaged(&engine), 0, "retention took it as any other");
+        drop(engine);
+        let left = files_below(&dir.path().join("segments"));
+        assert_eq!(left, Vec::<PathBuf>::new());
     }
 }
 

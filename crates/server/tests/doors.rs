@@ -1431,6 +1431,11 @@ fn a_new_licence_that_cannot_be_printed_is_not_lost() {
     );
     let now = server.command(&["project", "licence", "default"]);
     assert!(now.status == 0 && now.stdout.trim() != before, "{now:?}");
+    // This user's collectors read it there.
+    assert_eq!(now.stdout.trim(), server.licence());
+    let (_, dir, _kept) = server.stop();
+    let checked = run(&["check", "--data-dir", dir.to_str().expect("a path")]);
+    assert_eq!(checked.status, 0, "{checked:?}");
 }
 
 #[test]

@@ -125,6 +125,10 @@ async fn change(
     blocking(move || {
         let changed = change(&app)?;
         project::publish(&app.engine, &app.licences)?;
+        // It is changed all the same, and the next start writes the file.
+        if let Err(error) = project::write_licence(&app.engine, app.engine.dir()) {
+            crate::log::line(&format!("cannot write the licence file: {error}"));
+        }
         Ok::<_, project::Error>(changed)
     })
     .await

@@ -197,6 +197,10 @@ impl Engine {
         }
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
     pub fn projects(&self) -> Result<Vec<Project>, ProjectError> {
         lock(&self.shared.catalogue).projects()
     }
