@@ -34,6 +34,8 @@ def connect():
 
 def prepare_database():
     """One process at a time: the sqlite3 of Python 2.7 fails when another one creates a table meanwhile."""
+    if DATABASE == ':memory:':
+        return fill_database()
     with open(DATABASE + '.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         fill_database()
