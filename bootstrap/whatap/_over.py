@@ -2,7 +2,6 @@
 that counts and times still hold and what took long is still seen. Loaded when a transaction has so many.
 """
 from . import wire
-from ._compat import Struct
 
 # So many different ones; the others add up by kind.
 MAX_DIFFERENT = 100
@@ -11,7 +10,6 @@ ROOM = 16384
 
 _SUMMED = frozenset((wire.SQL, wire.HTTP, wire.METHOD, wire.DBC, wire.FETCH))
 _OTHER = wire.encode('(other)') + wire.EMPTY * 3
-_fixed = Struct('<IBBHIIiIQ').unpack
 _MAX = 0xffffffff
 _MAX_VALUE = 0x7fffffff
 
@@ -26,7 +24,7 @@ class Sums(object):
 
     def add(self, part):
         """Adds an encoded step."""
-        numbers = _fixed(part[:wire.STEP_BYTES])
+        numbers = wire.unpack_step(part[:wire.STEP_BYTES])
         kind, flags, value, tail = numbers[1], numbers[2], numbers[6], part[wire.STEP_BYTES:]
         key = kind, flags, value if kind == wire.HTTP else None, tail
         if key not in self.found and len(self.found) >= MAX_DIFFERENT:

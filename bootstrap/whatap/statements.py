@@ -5,7 +5,7 @@ import sys
 
 from . import encode, errors, guard, policy, wire
 from ._compat import Struct, clock, text as text_type
-from .tx import IDLE, LIVE, SQL, add_late, context, cut, take_stack
+from .tx import IDLE, LIVE, SQL, context, keep, take_stack
 
 # Only transactions that have been running for a while are asked for their stack.
 STACKS_FROM = 100 * 1000000
@@ -100,20 +100,12 @@ def traced_execute(original):
 def _leaf(tx, back, after, started, value, flags, error):
     """The end of a step that failed, lies below another one, or comes too late."""
     try:
-        if tx.state != LIVE:
-            cut(tx)
-            return
         if tx.slot is not None:
             tx.slot.doing[0] = IDLE
         tail = back[12:]
         if error is not None:
             tail = tail[:-2] + wire.encode(errors.short(error))
-        part = wire.step(SQL, flags, tx.open, encode.micros(after), encode.micros(clock() - started), encode.number(value), 1, 0, tail)
-        if len(tx.steps) < policy.max_steps:
-            tx.steps.append(part)
-        else:
-            cut(tx)
-            add_late(tx, part)
+        keep(tx, wire.step(SQL, flags, tx.open, encode.micros(after), encode.micros(clock() - started), encode.number(value), 1, 0, tail))
     except BaseException:
         if not guard.ours():
             raise

@@ -474,6 +474,15 @@ def _step(tx, kind, state, a, b, c, d):
         return NO_STEP
 
 
+def keep(tx, part):
+    """A step that is recorded when it has ended, encoded: one of its own, or beyond the limit a part of the sums."""
+    if tx.state == LIVE and len(tx.steps) < policy.max_steps:
+        tx.steps.append(part)
+    else:
+        cut(tx)
+        add_late(tx, part)
+
+
 def add_late(tx, part):
     """An encoded step beyond the limit, which `cut` has counted, adds to the sums."""
     if tx.state == LIVE:

@@ -34,7 +34,8 @@ _length = Struct('<H').pack
 _fixed = Struct('<Q16sQQQIHBxIIQIIB7x').pack
 pack_place = Struct('<QQQ').pack  # kind, version, fixed bytes and flags; ring; sequence
 pack_word = Struct('<Q').pack
-pack_step = Struct('<IBBHIIiIQ').pack
+_step = Struct('<IBBHIIiIQ')  # length, kind, flags, parent, start, duration, value, repetitions, span
+pack_step, unpack_step = _step.pack, _step.unpack
 
 GAPS = [b'\0' * (-size % 8) for size in range(8)]
 EMPTY = b'\0\0'

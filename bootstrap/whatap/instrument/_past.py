@@ -3,7 +3,7 @@ commits when there is a transaction to commit.
 """
 import sys
 
-from .. import encode, policy, tx as transactions
+from .. import encode, tx as transactions
 from .._compat import clock
 from ..guard import guarded
 
@@ -37,19 +37,10 @@ def note_fetch(cursor, started, rows, error, statement_of):
 
 def record(tx, kind, started, ended, value, a, b=None, c=None, error=None):
     """A step of the transaction that began and ended at these times."""
-    steps = tx.steps
-    if tx.state != transactions.LIVE:
-        transactions.cut(tx)
-        return
     flags, failure = 0, None
     if error is not None:
         flags, failure = transactions.wire.STEP_FAILED, transactions.errors.short(error)
-    part = encode.any_step(kind, flags, tx.open, started - tx.start, ended - started, value, 1, 0, a, b, c, failure)
-    if len(steps) < policy.max_steps:
-        steps.append(part)
-    else:
-        transactions.cut(tx)
-        transactions.add_late(tx, part)
+    transactions.keep(tx, encode.any_step(kind, flags, tx.open, started - tx.start, ended - started, value, 1, 0, a, b, c, failure))
 
 
 def traced_end_of_work(method, statement, begin):
