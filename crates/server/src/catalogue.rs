@@ -6,6 +6,7 @@
 use crate::embedded::{OpenError, Project, ProjectError};
 use crate::ledger::Ledger;
 use crate::private_file::{read_private, write_private};
+use crate::segment::set_aside_name;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -341,7 +342,7 @@ impl Catalogue {
     /// Whoever knows the licences may still find them in the file.
     fn set_copy_aside(&self, why: &io::Error) {
         let copy = self.dir.join(PROJECTS);
-        let aside = self.dir.join(format!("{PROJECTS}.damaged"));
+        let aside = self.dir.join(set_aside_name(PROJECTS));
         let kept = match fs::rename(&copy, &aside) {
             Ok(()) => format!("it is set aside as {}", aside.display()),
             Err(error) => format!("it cannot be set aside: {error}"),

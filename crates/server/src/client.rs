@@ -109,9 +109,7 @@ impl Client {
             .context("the answer is cut")?;
         Ok((status, body.to_vec()))
     }
-}
 
-impl Client {
     /// Reads to the end. Who waits for long is told for what.
     fn read_all(&self, stream: &mut impl Read) -> io::Result<Vec<u8>> {
         let mut answer = Vec::new();

@@ -13,6 +13,9 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
+/// Every time there is.
+pub(crate) const ALWAYS: Range<i64> = i64::MIN..i64::MAX;
+
 pub(crate) trait Part: Send + Sync + fmt::Debug {
     fn resources(&self) -> &[Resource];
     /// For each resource the first one of the same instance.

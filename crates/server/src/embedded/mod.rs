@@ -23,7 +23,7 @@ use crate::engine::{
 use crate::hot::Hot;
 use crate::ledger::{Instances, Ledger};
 use crate::model::ModelBatch;
-use crate::part::{Part, PartError};
+use crate::part::{ALWAYS, Part, PartError};
 use crate::queries::{self, View};
 use crate::segment::{NameCache, Segment};
 use crate::wal;
@@ -276,7 +276,7 @@ impl Shared {
     pub(crate) fn set_aside(&self, part: &dyn Part, file: &'static str) {
         if part.set_aside(file) {
             self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
-            let lost = part.unreadable(&(i64::MIN..i64::MAX));
+            let lost = part.unreadable(&ALWAYS);
             crate::log::limited("storage damaged", || {
                 format!(
                     "warning: the stored file {} is damaged and set aside: {lost} transactions of its segment are lost, the rest is served",

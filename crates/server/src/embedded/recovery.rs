@@ -5,16 +5,17 @@ use super::{Counters, OpenError, Options, Shared, State, now_us};
 use crate::catalogue::{self, Catalogue, Checkpoint, Registered};
 use crate::ledger::Ledger;
 use crate::model::ModelBatch;
-use crate::part::Part;
+use crate::part::{ALWAYS, Part};
 use crate::private_file::NO_TRAPS;
 use crate::segment::write::TEMPORARY;
-use crate::segment::{MANIFEST, Manifest, NameCache, SEGMENTS, Segment, dir_name, set_aside_name};
+use crate::segment::{
+    MANIFEST, Manifest, NameCache, SEGMENTS, SET_ASIDE, Segment, dir_name, set_aside_name,
+};
 use crate::wal;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -245,7 +246,7 @@ fn warn_of_damage(segments: &[Arc<Segment>]) {
         0 => String::new(),
         more => format!(" and {more} more files"),
     };
-    let lost: u64 = segments.iter().map(|s| s.unreadable(&EVER)).sum();
+    let lost: u64 = segments.iter().map(|s| s.unreadable(&ALWAYS)).sum();
     crate::log::line(&format!(
         "warning: {}{more} missing or damaged: {lost} transactions are lost, the rest is served; \
          `whatap-server check` on the stopped server lists every file",
@@ -289,7 +290,7 @@ fn clean(
             let name = name.to_string_lossy();
             let kept = segment.manifest().files.contains_key(&*name)
                 || name == MANIFEST
-                || name.ends_with(DAMAGED);
+                || name.ends_with(SET_ASIDE);
             if !kept {
                 fs::remove_file(entry.path()).map_err(OpenError::Io)?;
             }
@@ -382,8 +383,6 @@ fn storage(error: rusqlite::Error) -> OpenError {
 }
 
 pub(crate) const NOTHING_STORED: &str = "no server has stored anything here";
-const EVER: Range<i64> = i64::MIN..i64::MAX;
-const DAMAGED: &str = ".damaged";
 pub(crate) const WAL: &str = "wal";
 const WAL_FILE_BYTES: u64 = 16 << 20;
 /// An intake takes 64 MiB at most; what it becomes is not larger than twice that.

@@ -6,7 +6,7 @@ use crate::answers::{Breakdown, ErrorDetail, Log, Profile, Step, Trace, TraceSpa
 use crate::columns::{Narrow, Wide};
 use crate::hot::{low, low_of_trace};
 use crate::model::StepKind;
-use crate::part::{Part, PartError};
+use crate::part::{ALWAYS, Part, PartError};
 use crate::profiles::{Place, Record, StoredStep};
 use crate::stack::error_detail;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -461,7 +461,6 @@ fn name_with_method(method: &str, name: &str) -> String {
     }
 }
 
-const ALWAYS: Range<i64> = i64::MIN..i64::MAX;
 const HOUR_US: i64 = 3_600_000_000;
 const LOG_MARGIN_US: i64 = 1_000_000;
 const MAX_LOGS: usize = 1_000;

@@ -76,8 +76,10 @@ pub(crate) fn dir_name(id: u64) -> String {
 
 /// Under which name a damaged file stays for whoever wants to look.
 pub(crate) fn set_aside_name(file: &str) -> String {
-    format!("{file}.damaged")
+    format!("{file}{SET_ASIDE}")
 }
+
+pub(crate) const SET_ASIDE: &str = ".damaged";
 
 /// Directory of the segments in the data directory.
 pub(crate) const SEGMENTS: &str = "segments";
